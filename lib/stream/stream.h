@@ -1,0 +1,225 @@
+/*
+ * stream: records of named tensors in a valid zstd file (byte table: format.h and ws2(5)).
+ *
+ * A file is one or more segments; a segment is HEAD, records, TAIL. One record is one video frame: a frame
+ * number, a time stamp and named tensors. Tensors that nobody asks for travel as the compressed bytes they
+ * arrived in, checksum included.
+ *
+ * Objects: ws2_head (what a segment says of itself), ws2_record (one frame), ws2_reader, ws2_writer, and
+ * ws2_filter, the loop that most programs are: reader thread, ordered workers, writer thread.
+ *
+ * Errors: functions return 0 or more on success and a ws2_status on failure; the message is in the reader's
+ * or writer's own ws2_error (ws2_reader_error, ws2_writer_error) or in the `error` argument. Sizes from a
+ * file are checked against the limits in format.h before anything is allocated.
+ * Threads: an object belongs to one thread at a time; different objects are independent.
+ * Knows base and pool; only this room knows zstd, xxhash and jansson's view of a head.
+ */
+#ifndef WS2_STREAM_H
+#define WS2_STREAM_H
+
+#include <stdio.h>
+#include "base/base.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* ---- HEAD ---------------------------------------------------------------------------------------------- */
+
+struct ws2_head;
+
+enum ws2_role { WS2_ROLE_NONE, WS2_ROLE_BEFORE, WS2_ROLE_AFTER };
+const char *ws2_role_name(enum ws2_role role);             /* "none", "before", "after" */
+int ws2_role_parse(const char *text, enum ws2_role *role); /* 0 or WS2_ERR_USAGE */
+
+#define WS2_NAME_MAX 63 /* bytes in a tensor name: letters, digits, '.', '_', '-' */
+#define WS2_TEXT_MAX 63 /* bytes in axes and unit */
+#define WS2_TENSORS_MAX 64
+
+/* One row of the tensor table: what a record of this segment may hold. Records may lack a tensor of the table
+ * (the last frame has no flow.next) but hold none outside it. */
+struct ws2_tensor_info {
+    char name[WS2_NAME_MAX + 1];
+    enum ws2_dtype dtype;
+    char axes[WS2_TEXT_MAX + 1]; /* comma-separated: "h,w,3", "c,h,w" */
+    char unit[WS2_TEXT_MAX + 1]; /* "pixel", "0..1", "class", "" */
+};
+
+/* One program that touched the stream: only what decides the result, never a host, a time or a path. */
+struct ws2_history {
+    const char *program;        /* "ws2-bgmask" */
+    const char *version;        /* WS2_VERSION */
+    const char *const *options; /* "key=value" strings, sorted by the writer; count entries */
+    int count;
+    bool seeded;
+    int64_t seed;      /* meaningful when seeded */
+    const char *model; /* digest of the weights, or NULL */
+};
+
+struct ws2_head *ws2_head_new(void);                         /* NULL when out of memory */
+struct ws2_head *ws2_head_copy(const struct ws2_head *head); /* deep; NULL when out of memory */
+void ws2_head_free(struct ws2_head *head);
+
+/* Texts returned are owned by the head and valid until it is changed or freed. */
+const char *ws2_head_seq(const struct ws2_head *head); /* sequence name, "" when unset */
+int ws2_head_set_seq(struct ws2_head *head, const char *seq);
+enum ws2_role ws2_head_role(const struct ws2_head *head);
+int ws2_head_set_role(struct ws2_head *head, enum ws2_role role);
+void ws2_head_size(const struct ws2_head *head, int64_t *width, int64_t *height); /* 0 when unknown */
+int ws2_head_set_size(struct ws2_head *head, int64_t width, int64_t height);
+void ws2_head_rate(const struct ws2_head *head, int64_t *num,
+                   int64_t *den); /* frames per second; 0/1 unknown */
+int ws2_head_set_rate(struct ws2_head *head, int64_t num, int64_t den);
+int ws2_head_classes(const struct ws2_head *head); /* number of class names */
+const char *ws2_head_class(const struct ws2_head *head, int index);
+int ws2_head_set_classes(struct ws2_head *head, const char *const *names, int count);
+/* Free text under a key of its own ("truth.split", ...), kept and passed on by programs that do not know it.
+ */
+const char *ws2_head_note(const struct ws2_head *head, const char *key); /* NULL when absent */
+int ws2_head_set_note(struct ws2_head *head, const char *key, const char *text);
+
+int ws2_head_tensors(const struct ws2_head *head);
+const struct ws2_tensor_info *ws2_head_tensor(const struct ws2_head *head, int index);
+const struct ws2_tensor_info *ws2_head_find(const struct ws2_head *head, const char *name); /* or NULL */
+/* Adds a row. A name that is already there is WS2_ERR_USAGE (never overwritten silently). */
+int ws2_head_add_tensor(struct ws2_head *head, const char *name, enum ws2_dtype dtype, const char *axes,
+                        const char *unit, struct ws2_error *error);
+int ws2_head_drop_tensor(struct ws2_head *head, const char *name); /* absent is fine */
+
+int ws2_head_histories(const struct ws2_head *head);
+/* The entry as compact JSON text, oldest first. */
+const char *ws2_head_history(const struct ws2_head *head, int index);
+int ws2_head_add_history(struct ws2_head *head, const struct ws2_history *entry);
+/* The whole head as compact JSON with sorted keys. */
+const char *ws2_head_json(const struct ws2_head *head);
+/* Same role, classes, size and tensor table: records of both may stand in one segment. On a difference
+ * returns WS2_ERR_INPUT and names it in error. The sequence name, rate and history may differ. */
+int ws2_head_agree(const struct ws2_head *a, const struct ws2_head *b, struct ws2_error *error);
+
+/* ---- RECORD ---------------------------------------------------------------------------------------------
+ */
+
+struct ws2_record;
+
+/* A tensor in memory: C order, packed, little-endian. */
+struct ws2_tensor {
+    const char *name;
+    enum ws2_dtype dtype;
+    struct ws2_shape shape;
+    size_t bytes;
+    const void *data; /* aligned to 64 bytes; owned by the record */
+};
+
+struct ws2_record *ws2_record_new(void);
+void ws2_record_free(struct ws2_record *record);
+void ws2_record_clear(struct ws2_record *record); /* drops all tensors, keeps the memory for reuse */
+int64_t ws2_record_frame(const struct ws2_record *record);
+int64_t ws2_record_pts(const struct ws2_record *record); /* microseconds; -1 when unknown */
+void ws2_record_set_frame(struct ws2_record *record, int64_t frame, int64_t pts);
+
+int ws2_record_tensors(const struct ws2_record *record);
+const char *ws2_record_name(const struct ws2_record *record, int index);
+bool ws2_record_has(const struct ws2_record *record, const char *name);
+/* Name, dtype, shape and raw bytes without decompressing (data stays NULL); 1 when present, 0 when not. */
+int ws2_record_peek(const struct ws2_record *record, const char *name, struct ws2_tensor *tensor);
+/* Decompresses on first use and verifies the checksum. 1 when present, 0 when not, or a status. The data is
+ * valid until the record is cleared or that tensor is dropped. */
+int ws2_record_get(struct ws2_record *record, const char *name, struct ws2_tensor *tensor,
+                   struct ws2_error *error);
+/* As ws2_record_get, but a missing tensor, another dtype or another rank is WS2_ERR_INPUT. */
+int ws2_record_want(struct ws2_record *record, const char *name, enum ws2_dtype dtype, int rank,
+                    struct ws2_tensor *tensor, struct ws2_error *error);
+/* Makes room for a new tensor and returns its uninitialised, writable data (NULL on failure, see error).
+ * A name already in the record is an error; drop it first to replace it. */
+void *ws2_record_add(struct ws2_record *record, const char *name, enum ws2_dtype dtype,
+                     const struct ws2_shape *shape, struct ws2_error *error);
+/* Copies data in. */
+int ws2_record_put(struct ws2_record *record, const char *name, enum ws2_dtype dtype,
+                   const struct ws2_shape *shape, const void *data, struct ws2_error *error);
+void ws2_record_drop(struct ws2_record *record, const char *name); /* absent is fine */
+int ws2_record_rename(struct ws2_record *record, const char *from, const char *to, struct ws2_error *error);
+/* Moves the tensor `name` of `from` (compressed bytes as they are) into `to`. */
+int ws2_record_move(struct ws2_record *to, struct ws2_record *from, const char *name,
+                    struct ws2_error *error);
+/* Compresses every tensor that is not yet compressed, so that writing is only a copy. Done by workers. */
+int ws2_record_pack(struct ws2_record *record, int level, struct ws2_error *error);
+
+/* ---- reading ---------------------------------------------------------------------------------------------
+ */
+
+struct ws2_reader;
+
+/* path "-" is standard input. On failure *reader is NULL and error says why. Reads the first HEAD. */
+int ws2_reader_open(struct ws2_reader **reader, const char *path, struct ws2_error *error);
+/* Reads from a stream that the caller keeps and closes; name is used in messages. */
+int ws2_reader_open_file(struct ws2_reader **reader, FILE *file, const char *name, struct ws2_error *error);
+void ws2_reader_close(struct ws2_reader *reader);
+const struct ws2_error *ws2_reader_error(const struct ws2_reader *reader);
+const struct ws2_head *ws2_reader_head(const struct ws2_reader *reader); /* of the current segment */
+/* 1: record filled; 0: TAIL seen and verified; or a status. A missing TAIL is WS2_ERR_TRUNCATED. */
+int ws2_reader_next(struct ws2_reader *reader, struct ws2_record *record);
+/* After ws2_reader_next gave 0. 1: a new HEAD was read; 0: end of input; or a status. */
+int ws2_reader_next_segment(struct ws2_reader *reader);
+/* Bytes consumed so far, and the size of the input (-1 for a pipe): for progress. */
+int64_t ws2_reader_bytes(const struct ws2_reader *reader);
+int64_t ws2_reader_size(const struct ws2_reader *reader);
+
+/* Random access in a seekable file through the TAILs. `segments` counts HEADs; records are numbered over the
+ * whole file, from 0. Reads metadata only. WS2_ERR_INPUT when the input cannot seek. */
+int ws2_reader_index(struct ws2_reader *reader, int64_t *segments, int64_t *records);
+/* Reads record number `index`; the reader's head becomes that of its segment. 1 or a status. */
+int ws2_reader_at(struct ws2_reader *reader, int64_t index, struct ws2_record *record);
+
+/* ---- writing ---------------------------------------------------------------------------------------------
+ */
+
+struct ws2_writer;
+
+#define WS2_LEVEL_PIPE (-10) /* zstd level between programs: nearly a copy */
+#define WS2_LEVEL_REST 3     /* at rest */
+
+/* path "-" is standard output. A named file is written as it goes under "path.tmp" and renamed by
+ * ws2_writer_close when all was well; ws2_writer_abandon (or death) leaves the final name untouched. */
+int ws2_writer_open(struct ws2_writer **writer, const char *path, int level, struct ws2_error *error);
+int ws2_writer_open_file(struct ws2_writer **writer, FILE *file, const char *name, int level,
+                         struct ws2_error *error);
+const struct ws2_error *ws2_writer_error(const struct ws2_writer *writer);
+int ws2_writer_begin(struct ws2_writer *writer, const struct ws2_head *head); /* writes a HEAD */
+/* Writes one record and flushes it. Packs it first when needed. A tensor outside the head's table, or of
+ * another dtype, is WS2_ERR_USAGE. The record stays the caller's. */
+int ws2_writer_put(struct ws2_writer *writer, struct ws2_record *record);
+int ws2_writer_end(struct ws2_writer *writer); /* writes the TAIL */
+int ws2_writer_level(const struct ws2_writer *writer);
+int64_t ws2_writer_records(const struct ws2_writer *writer); /* over all segments */
+int64_t ws2_writer_bytes(const struct ws2_writer *writer);
+/* Flushes, checks the last close, renames. Frees the writer in every case. */
+int ws2_writer_close(struct ws2_writer *writer, struct ws2_error *error);
+/* Frees the writer; removes the temporary file. NULL is fine. */
+void ws2_writer_abandon(struct ws2_writer *writer);
+
+/* ---- the filter loop
+ * ---------------------------------------------------------------------------------------- */
+
+/* What a filter does. `work` runs on worker threads: it reads tensors of the record and adds its own; it may
+ * depend on the record, the head and constant state only. Returning 1 drops the record from the output. */
+struct ws2_filter {
+    /* Called once per segment on the reader's thread, before its records: check the tensors needed in `in`,
+     * add rows and history to `out` (a copy of `in`). */
+    int (*begin)(void *context, const struct ws2_head *in, struct ws2_head *out, struct ws2_error *error);
+    int (*work)(void *context, struct ws2_record *record, int worker, struct ws2_error *error);
+    /* Called in order on the writer's thread after a record is written; may be NULL. */
+    void (*done)(void *context, const struct ws2_reader *reader, const struct ws2_record *record);
+    void *context;
+};
+
+/* Runs the filter over all segments of reader into writer with `threads` workers. The bytes written do not
+ * depend on `threads`. An error stops the output without a TAIL; its text begins with "SEQ: frame N: " where
+ * a record is to blame. Closes neither reader nor writer. */
+int ws2_filter_run(const struct ws2_filter *filter, struct ws2_reader *reader, struct ws2_writer *writer,
+                   int threads, struct ws2_error *error);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

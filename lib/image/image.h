@@ -1,0 +1,285 @@
+/*
+ * image: pictures, video, colour, resizing and drawing.
+ *
+ * Pixels are packed 8-bit samples, row-major, [h,w,c] with c = 1 (grey), 3 (RGB) or 4 (RGBA, straight alpha);
+ * there is no row padding. Float maps are planes [c,h,w]. Samples are as coded in the file (sRGB-like, no
+ * linear light anywhere).
+ *
+ * Errors: 0 or a count on success, else a ws2_status with the message in `error`. A picture that is damaged
+ * or ends too early is WS2_ERR_INPUT and never comes back half filled; a video that ends before its own index
+ * or header says is WS2_ERR_TRUNCATED. Messages of path-taking functions begin with the path. Memory: a
+ * ws2_image belongs to the caller, starts zeroed ({0}), is reused from call to call without allocating when
+ * the size stays, and is released by ws2_image_free. Threads: different objects are independent; nothing here
+ * has mutable state of its own. Files: everything that writes a named file writes "path.tmp" and renames it
+ * when all is well.
+ *
+ * Only this room knows libpng, libjpeg and libav. libav is loaded on first use (opening a video, a bmp, webp
+ * or tiff, writing mp4), so that programs which never touch it start in milliseconds.
+ * Knows base only.
+ */
+#ifndef WS2_IMAGE_H
+#define WS2_IMAGE_H
+
+#include <stdio.h>
+#include "base/base.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* Sides of a picture above this are refused (hostile headers). */
+#define WS2_IMAGE_SIDE_MAX 65535
+/* Bytes of one picture in memory above this are refused. */
+#define WS2_IMAGE_BYTES_MAX ((size_t)1 << 31)
+
+/* ---- the picture in memory
+ * ---------------------------------------------------------------------------------- */
+
+struct ws2_image {
+    int width, height, channels;
+    uint8_t *data;   /* height * width * channels bytes */
+    size_t capacity; /* bytes allocated */
+};
+
+/* Gives the picture this size; the contents are unspecified. */
+int ws2_image_reset(struct ws2_image *image, int width, int height, int channels, struct ws2_error *error);
+void ws2_image_free(struct ws2_image *image); /* releases the pixels and zeroes the struct */
+int ws2_image_copy(struct ws2_image *to, const struct ws2_image *from, struct ws2_error *error);
+/* Cuts the rectangle out in place; WS2_ERR_USAGE when it is empty or reaches outside. */
+int ws2_image_crop(struct ws2_image *image, int x, int y, int width, int height, struct ws2_error *error);
+/* Changes the number of channels: RGB to grey by (19595 R + 38470 G + 7471 B + 32768) >> 16 (as Pillow),
+ * grey to RGB by copying, alpha dropped or set to 255. Never composites over a background. */
+int ws2_image_convert(struct ws2_image *image, int channels, struct ws2_error *error);
+
+/* ---- reading pictures
+ * ----------------------------------------------------------------------------------------- */
+
+/* What a file is, told by its first bytes and never by its name. */
+enum ws2_media { WS2_MEDIA_OTHER, WS2_MEDIA_PNG, WS2_MEDIA_JPEG, WS2_MEDIA_STILL, WS2_MEDIA_VIDEO };
+
+/* WS2_MEDIA_STILL: bmp, webp, tiff, pnm, tga and the like, through libav. WS2_MEDIA_VIDEO: a known container.
+ * WS2_MEDIA_OTHER: nothing known; ws2_video_open may still succeed. Or a ws2_status when it cannot be read.
+ */
+int ws2_media_sniff(const char *path, struct ws2_error *error);
+
+/* Reads a picture of any kind. channels: 1, 3 or 4 converts as ws2_image_convert does, 0 keeps what the file
+ * has. PNG: every colour type; 16 bits become 8 by round(v/257). JPEG: CMYK and YCCK become RGB, the EXIF
+ * orientation is applied, 12-bit samples are refused. For an animation the first picture. */
+int ws2_image_read(struct ws2_image *image, const char *path, int channels, struct ws2_error *error);
+/* The same from memory (PNG and JPEG only); name is used in messages. */
+int ws2_image_decode(struct ws2_image *image, const void *bytes, size_t count, const char *name, int channels,
+                     struct ws2_error *error);
+/* A 16-bit PNG as it is, native byte order, [h,w,channels]; *data is released with free(). An 8-bit file is
+ * WS2_ERR_INPUT. */
+int ws2_png_read16(const char *path, uint16_t **data, int *width, int *height, int *channels,
+                   struct ws2_error *error);
+
+/* ---- writing pictures
+ * ----------------------------------------------------------------------------------------- */
+
+/* 8-bit grey, RGB or RGBA. level: zlib 0..9. Equal pixels give equal bytes. */
+int ws2_png_write(const char *path, const struct ws2_image *image, int level, struct ws2_error *error);
+int ws2_png_write_file(FILE *file, const struct ws2_image *image, int level, struct ws2_error *error);
+/* Grey indices with `colours` RGB triples (1..256). An index outside is WS2_ERR_USAGE. */
+int ws2_png_write_palette(const char *path, const struct ws2_image *index, const uint8_t *rgb, int colours,
+                          int level, struct ws2_error *error);
+/* 16-bit, channels 1 or 3, native byte order. */
+int ws2_png_write16(const char *path, const uint16_t *data, int width, int height, int channels, int level,
+                    struct ws2_error *error);
+/* Baseline, 4:4:4, slow integer DCT. quality 1..100; grey or RGB. */
+int ws2_jpeg_write(const char *path, const struct ws2_image *image, int quality, struct ws2_error *error);
+/* Binary PGM or PPM, by channels 1 or 3. */
+int ws2_pnm_write_file(FILE *file, const struct ws2_image *image, struct ws2_error *error);
+
+/* NumPy .npy version 1.0, C order, little-endian. */
+int ws2_npy_write(const char *path, enum ws2_dtype dtype, const struct ws2_shape *shape, const void *data,
+                  struct ws2_error *error);
+/* Reads version 1.0 to 3.0; Fortran order, big-endian and object arrays are refused. *data is released with
+ * free(). Bool arrays come back as u8. */
+int ws2_npy_read(const char *path, enum ws2_dtype *dtype, struct ws2_shape *shape, void **data,
+                 struct ws2_error *error);
+
+/* ---- lists of picture files
+ * ------------------------------------------------------------------------------------ */
+
+/* The pictures of one sequence, in order. */
+struct ws2_files {
+    char **path;     /* as to be opened */
+    char **stem;     /* name relative to the folder, without its suffix: key for truth masks */
+    int64_t *number; /* frame number, see below */
+    int64_t count;
+    size_t path_capacity, stem_capacity, number_capacity;
+};
+
+/* The regular files of a folder whose suffix is that of a picture (png jpg jpeg jpe bmp webp tif tiff pgm ppm
+ * pbm pnm tga), hidden ones left out, in natural order: runs of digits compare as numbers, so frame_2 comes
+ * before frame_10. Sub-folders are not entered. An empty folder is WS2_ERR_INPUT. */
+int ws2_files_folder(struct ws2_files *files, const char *folder, struct ws2_error *error);
+/* Files that match a glob(7) pattern, natural order; none is WS2_ERR_INPUT. */
+int ws2_files_glob(struct ws2_files *files, const char *pattern, struct ws2_error *error);
+int ws2_files_add(struct ws2_files *files, const char *path, struct ws2_error *error);
+/* Fills number[]: the digits at the end of the stem when every file has them and they strictly increase from
+ * file to file, else the position 0, 1, 2 ... */
+void ws2_files_number(struct ws2_files *files);
+/* The picture in folder whose stem is `stem`, any picture suffix: 1 and its path (free()), 0 when there is
+ * none, WS2_ERR_INPUT when two fit. */
+int ws2_files_find(const char *folder, const char *stem, char **path, struct ws2_error *error);
+void ws2_files_free(struct ws2_files *files);
+
+/* ---- video
+ * ------------------------------------------------------------------------------------------------------- */
+
+struct ws2_video;
+
+struct ws2_video_info {
+    int width, height; /* of the frames that come out (after rotation); pixels as stored, not squared */
+    int64_t rate_num, rate_den; /* average frames per second; 0/1 unknown */
+    int64_t frames;             /* as the container says, or estimated; 0 unknown */
+    int64_t duration;           /* microseconds; 0 unknown */
+    int rotation;               /* 0, 90, 180 or 270 degrees clockwise, already applied */
+    const char *codec;          /* "h264"; static text */
+};
+
+/* threads: of the decoder; results do not depend on it. A file without a video stream is WS2_ERR_INPUT. */
+int ws2_video_open(struct ws2_video **video, const char *path, int threads, struct ws2_error *error);
+const struct ws2_video_info *ws2_video_info(const struct ws2_video *video);
+/* 1: the next frame as RGB and its time in microseconds (first frame's own time; -1 unknown); 0: the end, all
+ * frames were there; or a status. Colours: matrix (BT.601, 709, 2020 ...) and range by the tags of the frame,
+ * BT.601 and limited range where they are silent, as ffmpeg. More than 8 bits are rounded. Interlaced frames
+ * come woven. image may be NULL to skip a frame without converting it. A size that changes midway is an
+ * error. */
+int ws2_video_next(struct ws2_video *video, struct ws2_image *image, int64_t *pts, struct ws2_error *error);
+void ws2_video_close(struct ws2_video *video);
+
+struct ws2_video_writer;
+
+/* H.264 (libx264) in mp4, yuv420p, BT.709 limited range and tagged so, one B-frame-free stream of constant
+ * rate. Odd sides are padded by repeating the last column or row. crf 0..51 (18 is visually clean).
+ * WS2_ERR_MODEL when this libav has no such encoder. */
+int ws2_video_create(struct ws2_video_writer **writer, const char *path, int width, int height,
+                     int64_t rate_num, int64_t rate_den, int crf, struct ws2_error *error);
+/* RGB or grey, of the size given at the start. */
+int ws2_video_put(struct ws2_video_writer *writer, const struct ws2_image *image, struct ws2_error *error);
+/* Flushes, checks, renames; frees the writer in every case. */
+int ws2_video_finish(struct ws2_video_writer *writer, struct ws2_error *error);
+void ws2_video_abandon(struct ws2_video_writer *writer); /* removes the temporary file; NULL is fine */
+
+/* "libavformat 59.27.100" or NULL when it cannot be loaded: for --version -v. Loads it. */
+const char *ws2_video_library(void);
+
+/* ---- resizing
+ * ------------------------------------------------------------------------------------------------------ */
+
+/* Kernels (in = source, out = result, s = in/out along an axis). Half-pixel centres throughout.
+ * NEAREST       floor((i + 0.5) s)
+ * AREA          exact mean over the box [i s, (i+1) s)
+ * BILINEAR      taps at (i + 0.5) s - 0.5, edge clamped, no antialias: torch align_corners=False, cv2 linear
+ * BICUBIC       same centres, a = -0.75, edge clamped, no antialias: torch and cv2 cubic
+ * PIL_BILINEAR  triangle whose support grows with s; on u8 bit-exact Pillow (two passes, 22-bit fixed point,
+ * rounding to u8 between them), on f32 torch antialias=True PIL_BICUBIC   cubic a = -0.5 likewise On u8 all
+ * but the PIL kernels compute in f32 and round half to even at the end. */
+enum ws2_kernel {
+    WS2_NEAREST,
+    WS2_AREA,
+    WS2_BILINEAR,
+    WS2_BICUBIC,
+    WS2_PIL_BILINEAR,
+    WS2_PIL_BICUBIC,
+    WS2_KERNELS
+};
+
+const char *ws2_kernel_name(enum ws2_kernel kernel);             /* "nearest", "area", ..., "pil-bicubic" */
+int ws2_kernel_parse(const char *name, enum ws2_kernel *kernel); /* 0 or WS2_ERR_USAGE */
+
+/* Taps for one pair of sizes and scratch memory; one thread at a time. */
+struct ws2_resizer;
+
+/* NULL: out of memory or a side < 1 (see error). */
+struct ws2_resizer *ws2_resizer_new(int in_width, int in_height, int out_width, int out_height,
+                                    enum ws2_kernel kernel, struct ws2_error *error);
+void ws2_resizer_free(struct ws2_resizer *resizer);
+/* Makes *resizer fit these sizes: keeps it when it does already, else replaces it. *resizer may be NULL. */
+int ws2_resizer_fit(struct ws2_resizer **resizer, int in_width, int in_height, int out_width, int out_height,
+                    enum ws2_kernel kernel, struct ws2_error *error);
+/* dst [out_h,out_w,c], src [in_h,in_w,c], packed, not overlapping. WS2_ERR_SYSTEM when scratch memory is
+ * lacking. */
+int ws2_resizer_u8(struct ws2_resizer *resizer, uint8_t *dst, const uint8_t *src, int channels,
+                   struct ws2_error *error);
+/* dst [planes,out_h,out_w], src [planes,in_h,in_w]. */
+int ws2_resizer_f32(struct ws2_resizer *resizer, float *dst, const float *src, int64_t planes,
+                    struct ws2_error *error);
+/* One-shot forms. to must not be from. */
+int ws2_image_resize(struct ws2_image *to, const struct ws2_image *from, int width, int height,
+                     enum ws2_kernel kernel, struct ws2_error *error);
+int ws2_resize_f32(float *dst, int out_width, int out_height, const float *src, int in_width, int in_height,
+                   int64_t planes, enum ws2_kernel kernel, struct ws2_error *error);
+
+/* ---- colour
+ * ----------------------------------------------------------------------------------------------------------
+ */
+
+/* luma[i] = 0.299 R + 0.587 G + 0.114 B in 0..255, of packed RGB. */
+void ws2_luma_f32(float *luma, const uint8_t *rgb, size_t pixels);
+/* The same rounded: (19595 R + 38470 G + 7471 B + 32768) >> 16. */
+void ws2_luma_u8(uint8_t *luma, const uint8_t *rgb, size_t pixels);
+/* Hue in [0,1) turns (0 for grey), saturation (max-min)/max in [0,1], value max/255. Any of the three may be
+ * NULL. */
+void ws2_hsv_f32(float *hue, float *saturation, float *value, const uint8_t *rgb, size_t pixels);
+/* One colour back: h any real (wraps), s and v in [0,1]. */
+void ws2_hsv_rgb(float h, float s, float v, uint8_t rgb[3]);
+
+enum ws2_jitter_step { WS2_JITTER_BRIGHTNESS, WS2_JITTER_CONTRAST, WS2_JITTER_SATURATION, WS2_JITTER_HUE };
+
+/* Colour jitter as torchvision does it on 8-bit RGB pictures: each step rounds to u8.
+ * brightness f: clip(f x). contrast f: m + f (x - m), m = rounded mean of the luma picture. saturation f:
+ * blend with the luma picture. hue h: H + h turns in 8-bit HSV, wrapping. A factor of 1 (hue 0) is the
+ * identity and is skipped. */
+struct ws2_jitter {
+    float brightness, contrast, saturation; /* >= 0 */
+    float hue;                              /* -0.5 .. 0.5 turns */
+    enum ws2_jitter_step order[4];          /* a permutation */
+};
+
+void ws2_jitter_apply(uint8_t *rgb, size_t pixels, const struct ws2_jitter *jitter); /* in place */
+
+/* ---- drawing
+ * ---------------------------------------------------------------------------------------------------------
+ */
+
+enum ws2_palette { WS2_PALETTE_TURBO, WS2_PALETTE_VIRIDIS, WS2_PALETTE_GREY };
+
+/* value in [0,1] (clamped; NaN is mid grey) to a colour. */
+void ws2_palette_rgb(enum ws2_palette palette, float value, uint8_t rgb[3]);
+/* Colours of class and instance ids: 0 is black, the rest differ as much as possible. */
+void ws2_id_rgb(int64_t id, uint8_t rgb[3]);
+/* Middlebury flow wheel (Baker et al., A Database and Evaluation Methodology for Optical Flow, 2007):
+ * direction is the colour, length / radius its strength. flow [2,h,w] in pixels; radius <= 0 takes the
+ * longest vector. Values above 1e9 or not finite are unknown and black. image becomes RGB w x h. */
+int ws2_flow_rgb(struct ws2_image *image, const float *flow, int width, int height, float radius,
+                 struct ws2_error *error);
+/* A map [h,w] as colours: low..high covers the palette. image becomes RGB. */
+int ws2_heat_rgb(struct ws2_image *image, const float *map, int width, int height, float low, float high,
+                 enum ws2_palette palette, struct ws2_error *error);
+/* image (RGB) = (1-alpha) image + alpha heat; heat has the same size. */
+void ws2_image_blend(struct ws2_image *image, const struct ws2_image *heat, float alpha);
+/* Marks the inner border of mask != 0 (u8 [h,w] of the image's size): all mask pixels whose distance to a
+ * zero pixel inside the picture is at most `thickness` pixels, square distance measure. */
+int ws2_draw_outline(struct ws2_image *image, const uint8_t *mask, const uint8_t rgb[3], int thickness,
+                     struct ws2_error *error);
+/* ASCII text in a built-in 5 x 7 font, cells of 6 x 8 pixels times scale, top left at x, y; clipped; other
+ * bytes show as a box. The picture may be grey (colour rgb[0]) or RGB. */
+void ws2_draw_text(struct ws2_image *image, int x, int y, const char *text, const uint8_t rgb[3], int scale);
+int ws2_text_width(const char *text, int scale); /* pixels */
+
+/* Pictures side by side on one row with a caption bar above each; grey panels become RGB; smaller ones are
+ * placed at the top. captions or single captions may be NULL. */
+int ws2_draw_row(struct ws2_image *row, const struct ws2_image *panels, const char *const *captions,
+                 int count, struct ws2_error *error);
+/* Puts `row` below `sheet`, which grows; a narrower one is filled with the background colour. */
+int ws2_draw_below(struct ws2_image *sheet, const struct ws2_image *row, struct ws2_error *error);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

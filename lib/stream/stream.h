@@ -24,6 +24,9 @@
 extern "C" {
 #endif
 
+/* "format 1, libzstd 1.5.4": what this build writes and with what. */
+const char *ws2_stream_version(void);
+
 /* ---- HEAD ---------------------------------------------------------------------------------------------- */
 
 struct ws2_head;

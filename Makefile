@@ -33,9 +33,11 @@ BENCH := $(patsubst tests/bench/%.c,%,$(wildcard tests/bench/bench_*.c tests/ben
 
 # ---- flags ------------------------------------------------------------------------------------------------
 
+# A comma that can stand inside a function call.
+, := ,
+
 WARN := -Wall -Wextra -Werror
 OPT := $(if $(SAN),-O1 -g -fno-omit-frame-pointer -fsanitize=address$(,)undefined -fno-sanitize-recover=undefined,-O3 -g)
-, := ,
 CPPFLAGS := -Ilib -I. -D_GNU_SOURCE -MMD -MP
 CFLAGS := -std=gnu11 $(WARN) $(OPT) -pthread -fno-math-errno
 LDFLAGS := -pthread -Wl,--as-needed $(if $(SAN),-fsanitize=address$(,)undefined)

@@ -423,8 +423,8 @@ struct ws2_common ws2_cli_begin(const struct ws2_program *program, int argc, cha
     cli.program = program;
     cli.common = (struct ws2_common){.output = "-", .level = WS2_LEVEL_PIPE, .threads = 1, .device = "cpu"};
     clock_gettime(CLOCK_MONOTONIC, &cli.began);
-    signal(SIGPIPE,
-           SIG_DFL); /* a parent may have left it ignored; a filter dies quietly when its reader does */
+    /* A parent may have left it ignored; a filter dies quietly when its reader does. */
+    signal(SIGPIPE, SIG_DFL);
 
     int rows = 0;
     for (const struct ws2_option *o = program->options; o && o->name; o++)

@@ -57,7 +57,7 @@ int ws2_image_convert(struct ws2_image *image, int channels, struct ws2_error *e
 /* What a file is, told by its first bytes and never by its name. */
 enum ws2_media { WS2_MEDIA_OTHER, WS2_MEDIA_PNG, WS2_MEDIA_JPEG, WS2_MEDIA_STILL, WS2_MEDIA_VIDEO };
 
-/* WS2_MEDIA_STILL: bmp, webp, tiff, pnm, tga and the like, through libav. WS2_MEDIA_VIDEO: a known container.
+/* WS2_MEDIA_STILL: bmp, webp, tiff, pnm and the like, through libav. WS2_MEDIA_VIDEO: a known container.
  * WS2_MEDIA_OTHER: nothing known; ws2_video_open may still succeed. Or a ws2_status when it cannot be read.
  */
 int ws2_media_sniff(const char *path, struct ws2_error *error);
@@ -112,7 +112,7 @@ struct ws2_files {
 };
 
 /* The regular files of a folder whose suffix is that of a picture (png jpg jpeg jpe bmp webp tif tiff pgm ppm
- * pbm pnm tga), hidden ones left out, in natural order: runs of digits compare as numbers, so frame_2 comes
+ * pbm pnm), hidden ones left out, in natural order: runs of digits compare as numbers, so frame_2 comes
  * before frame_10. Sub-folders are not entered. An empty folder is WS2_ERR_INPUT. */
 int ws2_files_folder(struct ws2_files *files, const char *folder, struct ws2_error *error);
 /* Files that match a glob(7) pattern, natural order; none is WS2_ERR_INPUT. */
@@ -143,8 +143,8 @@ struct ws2_video_info {
 /* threads: of the decoder; results do not depend on it. A file without a video stream is WS2_ERR_INPUT. */
 int ws2_video_open(struct ws2_video **video, const char *path, int threads, struct ws2_error *error);
 const struct ws2_video_info *ws2_video_info(const struct ws2_video *video);
-/* 1: the next frame as RGB and its time in microseconds (first frame's own time; -1 unknown); 0: the end, all
- * frames were there; or a status. Colours: matrix (BT.601, 709, 2020 ...) and range by the tags of the frame,
+/* 1: the next frame as RGB and its time in microseconds after the first frame (-1 unknown); 0: the end, all frames
+ * were there; or a status. A video without a single frame is WS2_ERR_INPUT. Colours: matrix (BT.601, 709, 2020 ...) and range by the tags of the frame,
  * BT.601 and limited range where they are silent, as ffmpeg. More than 8 bits are rounded. Interlaced frames
  * come woven. image may be NULL to skip a frame without converting it. A size that changes midway is an
  * error. */

@@ -1,0 +1,32 @@
+/*
+ * Private to lib/image: the codecs behind ws2_image_read, whole-file input, atomic output.
+ */
+#ifndef WS2_IMAGE_INTERNAL_H
+#define WS2_IMAGE_INTERNAL_H
+
+#include "image/image.h"
+
+/* The whole file in memory (free()), at most WS2_IMAGE_BYTES_MAX. Messages begin with the path. */
+int image_load(const char *path, uint8_t **bytes, size_t *count, struct ws2_error *error);
+
+/* A file being written under "path.tmp". */
+struct image_output {
+    FILE *file;
+    char *path, *temporary;
+};
+
+int image_output_open(struct image_output *output, const char *path, struct ws2_error *error);
+/* status 0: flush, close, rename; otherwise remove. Returns the first status. */
+int image_output_close(struct image_output *output, int status, struct ws2_error *error);
+
+/* Each gives 1, 3 or 4 channels as the file has. No path in messages. */
+int image_png_decode(struct ws2_image *image, const uint8_t *bytes, size_t count, struct ws2_error *error);
+int image_jpeg_decode(struct ws2_image *image, const uint8_t *bytes, size_t count, struct ws2_error *error);
+int image_still_read(struct ws2_image *image, const char *path, struct ws2_error *error);
+
+/* Brings a picture upright: orientation 1..8 as EXIF counts them (1 is upright; 6 turns clockwise by 90 degrees).
+ * Other values do nothing. scratch is a second picture that may be swapped with image. */
+int image_orient(struct ws2_image *image, struct ws2_image *scratch, int orientation,
+                 struct ws2_error *error);
+
+#endif

@@ -1,0 +1,168 @@
+# ws2.mk: from two folders of video to masks of what must go, and a score table (WS2, sections 3, 4 and 6).
+#
+#   make -f pipelines/ws2.mk DATA=... OUT=...
+#
+#   DATA      the authors' layout: DATA/train_val_dataset/{training,validation}/{before,after}/video_NNN
+#             (a folder of pictures, or video_NNN.mp4), DATA/test_set/{images,masks}/{before,after}/video_NNN
+#   OUT       where results go; a rerun does only what is missing
+#   METHODS   gradcam gradcam++ layercam puzzle
+#   SIZE      side of the network's input, 512
+#   BACKBONE  resnet18 resnet34 resnet50 resnet101
+#   STRIDE    32 or 16
+#   CLASSES   3 (before, after, belt alone) or 2
+#   EPOCHS    25; from scratch (INIT=none) three times as many, unless given
+#   BATCH     32
+#   INIT      file with pretrained weights (see `make weights`), or none
+#   SCALES    of the input when maps are made, 0.5,1,2 (the papers: 0.2,0.5,1,2,4,6)
+#   WITHIN    fg: cut the coarse masks to the foreground mask; empty as in the papers
+#   JOBS      sequences at a time;  THREADS of the training;  DEVICE cpu, cuda, auto;  SEED
+#
+# Stages, each a target: read median bgmask train cam coarse iou; `all` ends with OUT/table.tsv.
+# `bias` prints the accuracy of a classifier with and without background (POF-CAM, table 3).
+# Paths must not contain spaces.
+
+SHELL := bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DELETE_ON_ERROR:
+.SUFFIXES:
+MAKEFLAGS += --no-print-directory
+SELF := $(lastword $(MAKEFILE_LIST))
+
+DATA ?=
+OUT ?=
+METHODS ?= gradcam gradcam++ layercam puzzle
+SIZE ?= 512
+BACKBONE ?= resnet50
+STRIDE ?= 32
+CLASSES ?= 3
+INIT ?= none
+EPOCHS ?= $(if $(filter none,$(INIT)),75,25)
+BATCH ?= 32
+SCALES ?= 0.5,1,2
+WITHIN ?=
+JOBS ?= $(shell nproc)
+THREADS ?= $(shell nproc)
+DEVICE ?= cpu
+SEED ?= 42
+TRAIN_OPTIONS ?=
+SETTINGS := DATA OUT METHODS SIZE BACKBONE STRIDE CLASSES INIT EPOCHS BATCH SCALES WITHIN THREADS DEVICE SEED \
+            TRAIN_OPTIONS
+export WS2_LEVEL := 3
+
+ifneq ($(filter-out help clean,$(or $(MAKECMDGOALS),all)),)
+$(if $(DATA),,$(error DATA is not set; it names the folder with train_val_dataset and test_set))
+$(if $(OUT),,$(error OUT is not set; it names the folder for results))
+endif
+
+# ---- what there is ----------------------------------------------------------------------------------------
+
+ROLES := before after
+folder.training := $(DATA)/train_val_dataset/training
+folder.validation := $(DATA)/train_val_dataset/validation
+folder.test := $(DATA)/test_set/images
+VIDEO := .mp4 .mkv .avi .mov .MP4 .MKV .AVI .MOV
+
+# Sequence names of split $1 and role $2: folders and videos without their ending.
+sequences = $(sort $(foreach e,$(VIDEO),$(patsubst %$e,%,$(notdir $(wildcard $(folder.$1)/$2/*$e))))\
+            $(patsubst $(folder.$1)/$2/%/,%,$(wildcard $(folder.$1)/$2/*/)))
+# Files of stage $1 for split $2.
+files = $(foreach r,$(ROLES),$(patsubst %,$(OUT)/$1/$2/$r/%.ws2,$(call sequences,$2,$r)))
+# The folder or video behind SPLIT/ROLE/NAME.
+source = $(firstword $(wildcard $(addprefix $(folder.$(word 1,$(subst /, ,$1)))/$(word 2,$(subst /, ,$1))/$(word 3,$(subst /, ,$1)),/ $(VIDEO))))
+role = $(word 2,$(subst /, ,$1))
+
+$(foreach s,training test,$(foreach r,$(ROLES),$(if $(if $(DATA),$(call sequences,$s,$r),yes),,\
+  $(error $(folder.$s)/$r holds no sequence: neither folders nor videos))))
+
+SPLITS := training validation test
+READ := $(foreach s,$(SPLITS),$(call files,read,$s))
+BGMASK := $(foreach s,$(SPLITS),$(call files,bgmask,$s))
+CAM := $(foreach m,$(METHODS),$(call files,cam/$m,test))
+COARSE := $(foreach m,$(METHODS),$(call files,coarse/$m,test))
+NETWORK := $(sort $(patsubst puzzle,puzzle,$(foreach m,$(METHODS),$(if $(filter puzzle,$m),puzzle,standard))))
+
+.PHONY: all read median bgmask train cam coarse iou bias help
+all: $(OUT)/table.tsv
+help:
+	@sed -n '2,/^$$/s/^# \{0,1\}//p' $(SELF)
+
+# One job for each file that is missing: GNU parallel starts make for it. $1 files, $2 jobs at a time.
+define each
+@mkdir -p $(OUT); printf '%s\n' $1 | parallel --will-cite -j $(or $2,$(JOBS)) --halt soon,fail=1 \
+  --joblog $(OUT)/$@.jobs MAKEFLAGS= $(MAKE) -s -f $(SELF) $(foreach v,$(SETTINGS),$v='"$($v)"') JOBS=1
+endef
+# Results appear whole or not at all.
+define finish
+ws2-check --quick $@.part && mv $@.part $@
+endef
+
+# ---- frames, background, foreground ---------------------------------------------------------------------------
+
+read:
+	$(call each,$(READ))
+median: $(ROLES:%=$(OUT)/median/%.ws2)
+bgmask: median
+	$(call each,$(BGMASK))
+
+$(OUT)/read/%.ws2:
+	@mkdir -p $(@D)
+	ws2-read --role $(call role,$*) --seq $(notdir $*) --size $(SIZE) \
+	  $(if $(filter test/%,$*),--truth $(patsubst $(folder.test)/%,$(DATA)/test_set/masks/%,$(patsubst %/,%,$(call source,$*)))) \
+	  -o $@.part $(call source,$*)
+	$(finish)
+
+# The training sequences of a camera give its background; test frames have no say in it.
+$(OUT)/median/%.ws2: | read
+	@mkdir -p $(@D)
+	ws2-median -j $(THREADS) -o $@.part $(filter $(OUT)/read/training/$*/%,$(READ))
+	$(finish)
+
+$(OUT)/bgmask/%.ws2:
+	@mkdir -p $(@D)
+	ws2-bgmask -b $(OUT)/median/$(call role,$*).ws2 -o $@.part $(OUT)/read/$*.ws2
+	$(finish)
+
+# ---- classifier -------------------------------------------------------------------------------------------------
+
+TRAINING := $(call files,bgmask,training)
+VALIDATION := $(call files,bgmask,validation)
+train_with = ws2-train --size $(SIZE) --backbone $(BACKBONE) --stride $(STRIDE) --epochs $(EPOCHS) \
+  --batch $(BATCH) --init $(INIT) --seed $(SEED) --device $(DEVICE) -j $(THREADS) --resume $(TRAIN_OPTIONS)
+
+train: $(NETWORK:%=$(OUT)/train/%.safetensors)
+$(OUT)/train/%.safetensors: | bgmask
+	@mkdir -p $(@D)
+	$(train_with) --method $* --classes $(CLASSES) --log $(OUT)/train/$*.tsv -o $@ \
+	  $(if $(VALIDATION),--validation $(OUT)/train/validation.list) $(TRAINING)
+
+# ---- maps, masks, scores -----------------------------------------------------------------------------------------
+
+cam: train
+	$(call each,$(CAM))
+coarse: cam
+	$(call each,$(COARSE))
+iou: $(METHODS:%=$(OUT)/iou/%.tsv)
+
+method = $(firstword $(subst /, ,$1))
+below = $(patsubst $(call method,$1)/%,%,$1)
+network_of = $(OUT)/train/$(if $(filter puzzle,$(call method,$1)),puzzle,standard).safetensors
+
+$(OUT)/cam/%.ws2:
+	@mkdir -p $(@D)
+	ws2-cam --method $(call method,$*) -w $(call network_of,$*) --scales $(SCALES) --device $(DEVICE) \
+	  $(OUT)/bgmask/$(call below,$*).ws2 | ws2-pick --drop rgb -o $@.part
+	$(finish)
+
+$(OUT)/coarse/%.ws2:
+	@mkdir -p $(@D)
+	ws2-coarse $(if $(WITHIN),--within $(WITHIN)) $(OUT)/cam/$*.ws2 | ws2-pick --drop cam -o $@.part
+	$(finish)
+
+$(OUT)/iou/%.tsv: | coarse
+	@mkdir -p $(@D)
+	ws2-iou --mask coarse --truth truth $(filter $(OUT)/coarse/$*/%,$(COARSE)) >$@.part
+	mv $@.part $@
+
+$(OUT)/table.tsv: $(METHODS:%=$(OUT)/iou/%.tsv)
+	awk -F '\t' -f $(dir $(SELF))table.awk $^ >$@.part
+	mv $@.part $@

@@ -1,0 +1,126 @@
+/* From class maps to coarse masks: see mask.h. Maps are read in blocks that stay in cache, twice: once for the
+ * maxima, once for the decision. */
+#include <math.h>
+#include <string.h>
+#include "mask/coarse.h"
+
+enum { BLOCK = 4096, CLASSES = 64 };
+
+/* The largest value of value[count], at least low. *finite turns false when one is NaN or infinite. */
+WS2_CLONES
+static float block_max(const float *value, size_t count, float low, bool *finite)
+{
+    float high[16], sum[16] = {0};
+    for (int k = 0; k < 16; k++)
+        high[k] = low;
+    size_t i = 0;
+    for (; i + 16 <= count; i += 16) {
+        for (int k = 0; k < 16; k++) {
+            high[k] = value[i + k] > high[k] ? value[i + k] : high[k];
+            sum[k] += value[i + k] * 0.0f; /* 0, or NaN for ever */
+        }
+    }
+    for (int k = 0; i + k < count; k++) {
+        high[k] = value[i + k] > high[k] ? value[i + k] : high[k];
+        sum[k] += value[i + k] * 0.0f;
+    }
+    for (int k = 0; k < 16; k++) {
+        low = high[k] > low ? high[k] : low;
+        *finite &= sum[k] == 0;
+    }
+    return low;
+}
+
+/* The divisor of one map: its maximum, 1 for absolute maps, 0 for a map without a positive value. */
+static int map_scale(const struct ws2_coarse *coarse, const uint16_t *map, size_t pixels, float *scale)
+{
+    float value[BLOCK], high = 0;
+    bool finite = true;
+    for (size_t begin = 0; begin < pixels; begin += BLOCK) {
+        size_t n = pixels - begin < BLOCK ? pixels - begin : BLOCK;
+        ws2_half_to_floats(value, map + begin, n);
+        high = block_max(value, n, high, &finite);
+    }
+    *scale = coarse->absolute ? 1.0f : high;
+    return finite ? 0 : WS2_ERR_INPUT;
+}
+
+/* One block of a map, each value divided by the scale as the reference does (a product with the reciprocal
+ * would break ties differently). */
+WS2_CLONES
+static void block_divide(float *value, size_t count, float scale)
+{
+    if (scale == 0) {
+        memset(value, 0, count * sizeof *value);
+        return;
+    }
+    for (size_t i = 0; i < count; i++)
+        value[i] = value[i] / scale;
+}
+
+/* best and mask after one more class: a later class wins only when strictly larger. */
+WS2_CLONES
+static void block_compete(float *best, uint8_t *mask, const float *value, size_t count, uint8_t own)
+{
+    for (size_t i = 0; i < count; i++) {
+        bool wins = value[i] > best[i];
+        best[i] = wins ? value[i] : best[i];
+        mask[i] = wins ? own : mask[i];
+    }
+}
+
+static void argmax_block(const struct ws2_coarse *coarse, const uint16_t *cam, int64_t classes, size_t pixels,
+                         size_t begin, size_t count, const float *scale, uint8_t *mask)
+{
+    float best[BLOCK], value[BLOCK];
+    ws2_half_to_floats(best, cam + begin, count);
+    block_divide(best, count, scale[0]);
+    memset(mask, coarse->target == 0, count);
+    for (int64_t c = 1; c < classes; c++) {
+        ws2_half_to_floats(value, cam + (size_t)c * pixels + begin, count);
+        block_divide(value, count, scale[c]);
+        block_compete(best, mask, value, count, c == coarse->target);
+    }
+}
+
+static void threshold_block(const struct ws2_coarse *coarse, const uint16_t *map, size_t count, float scale,
+                            uint8_t *mask)
+{
+    float value[BLOCK];
+    ws2_half_to_floats(value, map, count);
+    block_divide(value, count, scale);
+    for (size_t i = 0; i < count; i++)
+        mask[i] = value[i] > coarse->threshold;
+}
+
+int ws2_coarse_mask(const struct ws2_coarse *coarse, const uint16_t *cam, int64_t classes, size_t pixels,
+                    uint8_t *mask, struct ws2_error *error)
+{
+    float scale[CLASSES];
+    if (classes < 1 || classes > CLASSES)
+        return ws2_fail(error, WS2_ERR_INPUT, "%lld class maps; between 1 and %d are possible",
+                        (long long)classes, CLASSES);
+    if (coarse->target < 0 || coarse->target >= classes)
+        return ws2_fail(error, WS2_ERR_INPUT, "class %d is wanted, but there are %lld class maps",
+                        coarse->target, (long long)classes);
+    for (int64_t c = 0; c < classes; c++)
+        if (map_scale(coarse, cam + (size_t)c * pixels, pixels, &scale[c]) != 0)
+            return ws2_fail(error, WS2_ERR_INPUT, "class map %lld holds a value that is not finite",
+                            (long long)c);
+    const uint16_t *own = cam + (size_t)coarse->target * pixels;
+    for (size_t begin = 0; begin < pixels; begin += BLOCK) {
+        size_t n = pixels - begin < BLOCK ? pixels - begin : BLOCK;
+        if (coarse->rule == WS2_COARSE_THRESHOLD)
+            threshold_block(coarse, own + begin, n, scale[coarse->target], mask + begin);
+        else
+            argmax_block(coarse, cam, classes, pixels, begin, n, scale, mask + begin);
+    }
+    return 0;
+}
+
+WS2_CLONES
+void ws2_coarse_cut(uint8_t *mask, const uint8_t *within, size_t pixels)
+{
+    for (size_t i = 0; i < pixels; i++)
+        mask[i] = within[i] != 0 ? mask[i] : 0;
+}

@@ -1,0 +1,145 @@
+/* Coarse masks by hand (ties, zeros) and against a plain loop. */
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <cmocka.h>
+#include "mask/coarse.h"
+
+/* Makes the mask of `target` from float maps. */
+static int make(struct ws2_coarse coarse, const float *cam, int classes, size_t pixels, uint8_t *mask)
+{
+    uint16_t *half = malloc((size_t)classes * pixels * sizeof *half);
+    ws2_half_from_floats(half, cam, (size_t)classes * pixels);
+    int status = ws2_coarse_mask(&coarse, half, classes, pixels, mask, NULL);
+    free(half);
+    return status;
+}
+
+/* Three maps of 2x2 pixels: a tie of all, all zero, a tie of the last two, a clear winner. The maxima (2, 4, 8)
+ * make the raw values misleading. */
+static void test_argmax_by_hand(void **state)
+{
+    (void)state;
+    const float cam[12] = {2, 0, 0.5f, 0, /* after:  1, 0, .25, 0 */
+                           4, 0, 2,    1, /* before: 1, 0, .5, .25 */
+                           8, 0, 4,    1 /* bg:     1, 0, .5, .125 */};
+    const uint8_t want[3][4] = {{1, 1, 0, 0}, {0, 0, 1, 1}, {0, 0, 0, 0}};
+    for (int target = 0; target < 3; target++) {
+        uint8_t mask[4];
+        assert_int_equal(make((struct ws2_coarse){.target = target}, cam, 3, 4, mask), 0);
+        assert_memory_equal(mask, want[target], 4);
+    }
+}
+
+static void test_all_zero(void **state)
+{
+    (void)state;
+    const float cam[12] = {0};
+    uint8_t mask[4];
+    assert_int_equal(make((struct ws2_coarse){.target = 1}, cam, 3, 4, mask), 0);
+    assert_memory_equal(mask, ((uint8_t[4]){0}), 4);
+    assert_int_equal(make((struct ws2_coarse){.target = 0}, cam, 3, 4, mask), 0);
+    assert_memory_equal(mask, ((uint8_t[4]){1, 1, 1, 1}), 4);
+    const struct ws2_coarse level = {.rule = WS2_COARSE_THRESHOLD, .target = 1, .threshold = 0};
+    assert_int_equal(make(level, cam, 3, 4, mask), 0);
+    assert_memory_equal(mask, ((uint8_t[4]){0}), 4);
+}
+
+static void test_threshold(void **state)
+{
+    (void)state;
+    const float cam[8] = {9, 9, 9, 9, 0.25f, 0.5f, 1, 2};
+    uint8_t mask[4];
+    struct ws2_coarse coarse = {.rule = WS2_COARSE_THRESHOLD, .target = 1, .threshold = 0.25f};
+    assert_int_equal(make(coarse, cam, 2, 4, mask), 0); /* 1/8, 1/4, 1/2, 1: equal is not above */
+    assert_memory_equal(mask, ((uint8_t[4]){0, 0, 1, 1}), 4);
+    coarse.absolute = true;
+    assert_int_equal(make(coarse, cam, 2, 4, mask), 0);
+    assert_memory_equal(mask, ((uint8_t[4]){0, 1, 1, 1}), 4);
+}
+
+static void test_absolute_argmax(void **state)
+{
+    (void)state;
+    const float cam[4] = {0.9f, 0.4f, 0.1f, 0.3f};
+    uint8_t mask[2];
+    assert_int_equal(make((struct ws2_coarse){.target = 1}, cam, 2, 2, mask), 0);
+    assert_memory_equal(mask, ((uint8_t[2]){0, 1}), 2); /* 1 against 1/3, .44 against 1 */
+    assert_int_equal(make((struct ws2_coarse){.target = 1, .absolute = true}, cam, 2, 2, mask), 0);
+    assert_memory_equal(mask, ((uint8_t[2]){0, 0}), 2);
+}
+
+/* Odd sizes around the block length, coarse values so that ties are frequent. */
+static void test_brute_force(void **state)
+{
+    (void)state;
+    struct ws2_random random = ws2_random_make(2, 0);
+    const size_t sizes[] = {1, 15, 17, 4095, 4096, 4097, 10007};
+    for (size_t s = 0; s < sizeof sizes / sizeof *sizes; s++) {
+        size_t pixels = sizes[s];
+        float *cam = malloc(3 * pixels * sizeof *cam), high[3] = {0};
+        uint8_t *mask = malloc(pixels), *want = malloc(pixels);
+        for (size_t i = 0; i < 3 * pixels; i++) {
+            cam[i] = (float)ws2_random_below(&random, 9) / 8;
+            high[i / pixels] = cam[i] > high[i / pixels] ? cam[i] : high[i / pixels];
+        }
+        for (size_t i = 0; i < pixels; i++) {
+            int best = 0;
+            for (int c = 1; c < 3; c++)
+                if (high[c] > 0 && cam[(size_t)c * pixels + i] / high[c] >
+                                       (high[best] > 0 ? cam[(size_t)best * pixels + i] / high[best] : 0))
+                    best = c;
+            want[i] = best == 1;
+        }
+        assert_int_equal(make((struct ws2_coarse){.target = 1}, cam, 3, pixels, mask), 0);
+        assert_memory_equal(mask, want, pixels);
+        free(cam);
+        free(mask);
+        free(want);
+    }
+}
+
+static void test_refused(void **state)
+{
+    (void)state;
+    float cam[40] = {0};
+    uint8_t mask[20];
+    assert_int_equal(make((struct ws2_coarse){.target = 2}, cam, 2, 20, mask), WS2_ERR_INPUT);
+    assert_int_equal(make((struct ws2_coarse){.target = -1}, cam, 2, 20, mask), WS2_ERR_INPUT);
+    const float bad[3] = {NAN, INFINITY, -INFINITY};
+    for (int i = 0; i < 3; i++) {
+        for (int at = 0; at < 40; at += 13) {
+            memset(cam, 0, sizeof cam);
+            cam[at] = bad[i];
+            assert_int_equal(make((struct ws2_coarse){.target = 1}, cam, 2, 20, mask), WS2_ERR_INPUT);
+        }
+    }
+    assert_int_equal(make((struct ws2_coarse){.target = 0}, cam, 1, 0, mask),
+                     0); /* no pixels, nothing to do */
+}
+
+static void test_cut(void **state)
+{
+    (void)state;
+    uint8_t mask[4] = {1, 1, 0, 0};
+    ws2_coarse_cut(mask, (const uint8_t[4]){1, 0, 1, 0}, 4);
+    assert_memory_equal(mask, ((uint8_t[4]){1, 0, 0, 0}), 4);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_argmax_by_hand),
+        cmocka_unit_test(test_all_zero),
+        cmocka_unit_test(test_threshold),
+        cmocka_unit_test(test_absolute_argmax),
+        cmocka_unit_test(test_brute_force),
+        cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_cut),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -61,7 +61,7 @@ TORCH_LIBS = $(if $(TORCH_LIBDIR),-L$(TORCH_LIBDIR) -Wl$(,)-rpath$(,)$(TORCH_LIB
 
 # ---- build ------------------------------------------------------------------------------------------------
 
-.PHONY: all tools deps demo check check-asan check-valgrind lint bench fuzz golden install uninstall clean help graph unit
+.PHONY: all tools deps demo check check-asan check-valgrind lint install uninstall clean help graph unit
 
 all: deps
 	@$(MAKE) --no-print-directory -j$$(nproc) tools

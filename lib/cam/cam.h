@@ -1,0 +1,113 @@
+/*
+ * cam: class activation maps. Which pixels speak for a class, according to a classifier that only ever saw
+ * labels of whole pictures.
+ *
+ * Methods, with A [K,h,w] the output of a layer and G = d y_c / d A:
+ *     CAM         sum_k W_ck A_k at the last layer (Zhou et al. 2016)
+ *     GRADCAM     sum_k mean(G_k) A_k (Selvaraju et al. 2017)
+ *     GRADCAMPP   sum_k w_k A_k, w_k = sum_ij max(G,0) G^2 / (2 G^2 + S_k G^3 + eps), S_k = sum_ij A_k, a term
+ *                 being 0 where G is 0 (Chattopadhay et al. 2018, as pytorch-grad-cam computes it)
+ *     LAYERCAM    sum_k max(G_k,0) A_k, element by element (Jiang et al. 2021)
+ *     PUZZLE      relu(F), F the output of the class convolution (Puzzle-CAM, Jo and Yu 2021)
+ * At the last layer of a network that ends in global average and linear layer G does not depend on the place, so
+ * that all but PUZZLE have a closed form: no backward pass, and one forward pass serves all classes. At other
+ * layers one forward and one backward pass per class is made.
+ *
+ * After the first four: ReLU, subtract the minimum, divide by 1e-7 + maximum at the layer's own size, bilinear to
+ * the input's size, mean over layers, ReLU, and the same once more. Several scales: every scale's map is
+ * resized bilinearly, all are added, and each class is divided by its maximum + 1e-5. PUZZLE adds relu(F) of
+ * picture and mirrored picture at low resolution, and has no minimum taken.
+ *
+ * Maps are f32 in 0..1 and every class reaches about 1, present or not: see the probabilities.
+ * Errors and ownership as in nn. One object belongs to the thread of its context.
+ * Knows nn and base.
+ */
+#ifndef WS2_CAM_H
+#define WS2_CAM_H
+
+#include "base/base.h"
+#include "nn/nn.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+enum ws2_cam_method { WS2_CAM_CAM, WS2_CAM_GRADCAM, WS2_CAM_GRADCAMPP, WS2_CAM_LAYERCAM, WS2_CAM_PUZZLE };
+enum ws2_cam_target { WS2_CAM_LOGIT, WS2_CAM_PROB };
+enum ws2_cam_form { WS2_CAM_AUTO, WS2_CAM_CLOSED, WS2_CAM_AUTOGRAD };
+enum ws2_cam_kernel { WS2_CAM_LINEAR, WS2_CAM_CUBIC }; /* of scaled pictures: OpenCV's linear or cubic */
+
+/* ---- the network as this room sees it --------------------------------------------------------------------- */
+
+/* Called at each layer with its output; the network goes on with what it returns (x itself, or a stand-in). */
+typedef struct nn_tensor *ws2_cam_tap(void *context, const char *layer, struct nn_tensor *x);
+
+/* Filled by the caller from models/. Tensors live in the caller's scope. */
+struct ws2_cam_network {
+    void *model; /* handed back to the functions */
+    struct nn_params *params;
+    int classes;
+    bool exclusive; /* probabilities: softmax (trained with cross-entropy), else a sigmoid for each class */
+    /* [B,3,H,W] -> logits [B,C], in evaluation mode. tap may be NULL. */
+    struct nn_tensor *(*forward)(void *model, struct nn_tensor *images, ws2_cam_tap *tap, void *context);
+    bool (*has_layer)(void *model, const char *layer); /* does forward call the tap for it? */
+    const char *last;                                  /* the layer that the global average reads */
+    struct nn_tensor *weight;                          /* [C,K] or [C,K,1,1] of the head */
+    bool biased;                                       /* the head has a bias: no class maps, no PUZZLE */
+};
+
+/* ---- maps of pictures ------------------------------------------------------------------------------------- */
+
+#define WS2_CAM_LAYERS_MAX 8
+#define WS2_CAM_SCALES_MAX 16
+
+struct ws2_cam_options {
+    enum ws2_cam_method method;
+    const char *layer[WS2_CAM_LAYERS_MAX]; /* none: the last one */
+    int layers;
+    enum ws2_cam_target target;
+    enum ws2_cam_form form;
+    enum ws2_cam_kernel kernel;
+    double eps; /* of GRADCAMPP; the reference has 1e-6, at which it is nearly a cubed CAM */
+    double scale[WS2_CAM_SCALES_MAX]; /* none: 1 */
+    int scales;
+    bool flip; /* add the map of the mirrored picture, mirrored back */
+};
+
+struct ws2_cam;
+
+/* Parameters of the network stop requiring gradients. WS2_ERR_USAGE for an unknown layer, a closed form where
+ * there is none, or PUZZLE on a network without class maps. */
+int ws2_cam_open(struct ws2_cam **cam, struct nn *nn, const struct ws2_cam_network *network,
+                 const struct ws2_cam_options *options, struct ws2_error *error);
+void ws2_cam_close(struct ws2_cam *cam); /* NULL is fine */
+
+/* rgb u8 [batch,height,width,3] -> maps f32 [batch,C,out_height,out_width] and prob f32 [batch,C] (of the scale
+ * nearest to 1). A scale s works on int(height / (1/s)) x int(width / (1/s)) pixels, computed in double as the
+ * authors do, and on fewer pictures at a time when s > 1, so that memory grows little with the scale. */
+int ws2_cam_pictures(struct ws2_cam *cam, int batch, int height, int width, const uint8_t *rgb,
+                     int out_height, int out_width, float *maps, float *prob, struct ws2_error *error);
+
+/* ---- the formulas, one by one ----------------------------------------------------------------------------- */
+
+/* A, G [B,K,h,w] -> [B,h,w], before any post-processing. method: GRADCAM, GRADCAMPP or LAYERCAM. */
+struct nn_tensor *ws2_cam_weigh(struct nn *nn, enum ws2_cam_method method, struct nn_tensor *activation,
+                                struct nn_tensor *gradient, double eps);
+/* The same for all classes without a backward pass: A [B,K,h,w] of the last layer, W [C,K], logits [B,C] ->
+ * [B,C,h,w]. exclusive: whether a probability is a softmax or a sigmoid. method: all but PUZZLE. */
+struct nn_tensor *ws2_cam_closed(struct nn *nn, enum ws2_cam_method method, struct nn_tensor *activation,
+                                 struct nn_tensor *weight, struct nn_tensor *logits,
+                                 enum ws2_cam_target target, bool exclusive, double eps);
+/* (x - min) / (1e-7 + max of that) over the last two axes of [B,C,h,w], after ReLU. */
+struct nn_tensor *ws2_cam_unit(struct nn *nn, struct nn_tensor *maps);
+/* The post-processing: maps[i] [B,C,h_i,w_i] of each layer -> [B,C,height,width]. */
+struct nn_tensor *ws2_cam_post(struct nn *nn, struct nn_tensor *const *maps, int layers, int64_t height,
+                               int64_t width);
+/* int(side / (1 / scale)), at least 1. */
+int ws2_cam_side(int side, double scale);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

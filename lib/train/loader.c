@@ -1,0 +1,511 @@
+#include "train/internal.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "image/image.h"
+#include "pool/pool.h"
+
+/* Batches in memory: the one the caller looks at and two that are filled meanwhile. */
+#define RING 3
+
+struct sample {
+    int clip;
+    int label;
+    int64_t frame;
+};
+
+/* One picture on its way into its place in a batch. */
+struct job {
+    int64_t sample; /* index into the table */
+    int64_t epoch;
+    uint8_t *rgb;
+    struct ws2_error error;
+};
+
+/* What one worker needs; reused from sample to sample. */
+struct scratch {
+    struct ws2_record *record;
+    struct ws2_resizer *rgb, *mask;
+    uint8_t *grown, *grow;
+};
+
+struct ws2_loader {
+    struct ws2_clips *clips;
+    struct ws2_loader_options options;
+    struct sample *sample;
+    size_t capacity; /* bytes of sample */
+    int64_t samples;
+    int64_t *order;         /* of this epoch: samples entries */
+    int64_t batch, batches; /* next batch to hand out, of the epoch */
+    int64_t position, end;  /* next place in order to hand to the pool */
+    struct job *ring;
+    uint8_t *pixels;
+    int64_t *label;
+    struct scratch *scratch;
+    struct ws2_pool *pool;
+    bool failed;
+};
+
+const char *ws2_class_name(int index)
+{
+    static const char *const name[WS2_CLASSES_MAX] = {"after", "before", "bg"};
+    return index >= 0 && index < WS2_CLASSES_MAX ? name[index] : "";
+}
+
+/* ---- which samples ---------------------------------------------------------------------------------------- */
+
+static int add_samples(struct ws2_loader *loader, int clip, int label, int64_t step)
+{
+    const int64_t frames = ws2_clips_at(loader->clips, clip)->frames;
+    const int64_t more = (frames + step - 1) / step;
+    void *grown = loader->sample;
+    size_t bytes;
+    if (!ws2_mul_size((size_t)(loader->samples + more + 1), sizeof *loader->sample, &bytes) ||
+        ws2_reserve(&grown, &loader->capacity, bytes) < 0)
+        return WS2_ERR_SYSTEM;
+    loader->sample = grown;
+    for (int64_t f = 0; f < frames; f += step)
+        loader->sample[loader->samples++] = (struct sample){clip, label, f};
+    return WS2_OK;
+}
+
+/* bg[i] = does clip i give bg pictures: has its sequence an even rank among those used of its role? */
+static int mark_bg(const struct ws2_clips *clips, const bool *use, bool *bg)
+{
+    const int count = ws2_clips_count(clips);
+    int *rank = ws2_calloc((size_t)count, 2 * sizeof *rank); /* by sequence + 1, of each role; 0 = not seen */
+    if (rank == NULL)
+        return WS2_ERR_SYSTEM;
+    int next[2] = {1, 1};
+    for (int i = 0; i < count; i++) {
+        const struct ws2_clip *clip = ws2_clips_at(clips, i);
+        const int role = clip->role == WS2_ROLE_BEFORE;
+        int *mine = &rank[role * count + clip->sequence];
+        if (use && !use[i])
+            continue;
+        if (*mine == 0)
+            *mine = next[role]++;
+        bg[i] = *mine % 2 == 1;
+    }
+    free(rank);
+    return WS2_OK;
+}
+
+/* The samples of clip i: its frames as before or after, and those that show the belt. */
+static int list_clip(struct ws2_loader *loader, int i, bool bg, struct ws2_error *error)
+{
+    const struct ws2_loader_options *o = &loader->options;
+    const struct ws2_clip *clip = ws2_clips_at(loader->clips, i);
+    const bool by_frame = o->bg_source == WS2_BG_FRAMES;
+    if (o->background == WS2_BACKGROUND_REMOVE && !clip->has_fg)
+        return ws2_fail(error, WS2_ERR_INPUT,
+                        "%s: %s: no tensor fg, needed to remove the background: run ws2-bgmask first",
+                        clip->path, clip->name);
+    int status =
+        add_samples(loader, i, clip->role == WS2_ROLE_BEFORE ? WS2_CLASS_BEFORE : WS2_CLASS_AFTER, 1);
+    if (status == WS2_OK && o->classes == 3 && (by_frame || bg))
+        status = add_samples(loader, i, WS2_CLASS_BG, by_frame ? 2 : 1);
+    return status < 0 ? ws2_fail(error, status, "out of memory") : WS2_OK;
+}
+
+static int list_samples(struct ws2_loader *loader, const bool *use, struct ws2_error *error)
+{
+    const struct ws2_loader_options *o = &loader->options;
+    bool *bg = ws2_calloc((size_t)ws2_clips_count(loader->clips), sizeof *bg);
+    if (bg == NULL || mark_bg(loader->clips, use, bg) < 0) {
+        free(bg);
+        return ws2_fail(error, WS2_ERR_SYSTEM, "out of memory");
+    }
+    int status = WS2_OK;
+    for (int i = 0; status == WS2_OK && i < ws2_clips_count(loader->clips); i++) {
+        if (use == NULL || use[i])
+            status = list_clip(loader, i, bg[i], error);
+    }
+    free(bg);
+    for (int c = 0; status == WS2_OK && c < o->classes; c++) {
+        if (ws2_loader_class_samples(loader, c) == 0)
+            status = ws2_fail(error, WS2_ERR_INPUT, "no %s frames among the %s files", ws2_class_name(c),
+                              o->training ? "training" : "validation");
+    }
+    return status;
+}
+
+int64_t ws2_loader_class_samples(const struct ws2_loader *loader, int class)
+{
+    int64_t n = 0;
+    for (int64_t i = 0; i < loader->samples; i++)
+        n += loader->sample[i].label == class;
+    return n;
+}
+
+int64_t ws2_loader_samples(const struct ws2_loader *loader)
+{
+    return loader->samples;
+}
+
+int64_t ws2_loader_steps(const struct ws2_loader *loader)
+{
+    const int64_t batch = loader->options.batch;
+    return loader->options.training ? loader->samples / batch : (loader->samples + batch - 1) / batch;
+}
+
+int ws2_loader_size(const struct ws2_loader *loader)
+{
+    return loader->options.size;
+}
+
+int ws2_loader_batch(const struct ws2_loader *loader)
+{
+    return loader->options.batch;
+}
+
+/* ---- one picture ------------------------------------------------------------------------------------------ */
+
+/* Sets every place within `margin` of a set one, along one line of n places `stride` apart. */
+static void grow_line(uint8_t *to, const uint8_t *from, int n, int stride, int margin)
+{
+    int64_t last = -(int64_t)margin - 1; /* last set place seen */
+    for (int i = 0; i < n; i++) {
+        if (from[(int64_t)i * stride])
+            last = i;
+        to[(int64_t)i * stride] = i - last <= margin;
+    }
+    last = (int64_t)n + margin;
+    for (int i = n - 1; i >= 0; i--) {
+        if (from[(int64_t)i * stride])
+            last = i;
+        to[(int64_t)i * stride] |= last - i <= margin;
+    }
+}
+
+void ws2_mask_grow(uint8_t *mask, uint8_t *scratch, int width, int height, int margin)
+{
+    for (int y = 0; y < height; y++)
+        grow_line(scratch + (int64_t)y * width, mask + (int64_t)y * width, width, 1, margin);
+    for (int x = 0; x < width; x++)
+        grow_line(mask + x, scratch + x, height, width, margin);
+}
+
+static void fill_where(uint8_t *rgb, const uint8_t *mask, size_t pixels, uint8_t value, enum ws2_fill fill)
+{
+    static const uint8_t colour[2][3] = {{0, 0, 0}, {124, 116, 104}}; /* black; 255 * the ImageNet mean */
+    for (size_t i = 0; i < pixels; i++) {
+        if ((mask[i] != 0) == value)
+            memcpy(rgb + 3 * i, colour[fill], 3);
+    }
+}
+
+static void mirror(uint8_t *rgb, int side, bool x, bool y)
+{
+    if (x) {
+        for (int row = 0; row < side; row++) {
+            uint8_t *line = rgb + (size_t)row * side * 3;
+            for (int a = 0, b = side - 1; a < b; a++, b--) {
+                uint8_t pixel[3];
+                memcpy(pixel, line + 3 * a, 3);
+                memcpy(line + 3 * a, line + 3 * b, 3);
+                memcpy(line + 3 * b, pixel, 3);
+            }
+        }
+    }
+    for (int a = 0, b = side - 1; y && a < b; a++, b--) {
+        uint8_t *top = rgb + (size_t)a * side * 3, *bottom = rgb + (size_t)b * side * 3;
+        for (int i = 0; i < 3 * side; i++) {
+            const uint8_t value = top[i];
+            top[i] = bottom[i];
+            bottom[i] = value;
+        }
+    }
+}
+
+/* All numbers are drawn whatever is switched on, so that a switch changes nothing but its own part. Order as
+ * in the authors' data: pictures with the background already out are jittered. */
+static void augment(const struct ws2_loader_options *o, uint8_t *rgb, int64_t epoch, int64_t sample)
+{
+    struct ws2_random random = ws2_train_random(o->seed, WS2_STREAM_AUGMENT, epoch, sample);
+    struct ws2_jitter jitter;
+    int64_t order[4];
+    jitter.brightness = (float)ws2_random_range(&random, 1 - o->jitter, 1 + o->jitter);
+    jitter.contrast = (float)ws2_random_range(&random, 1 - o->jitter, 1 + o->jitter);
+    jitter.saturation = (float)ws2_random_range(&random, 1 - o->jitter, 1 + o->jitter);
+    jitter.hue = (float)ws2_random_range(&random, -o->hue, o->hue);
+    ws2_random_permutation(&random, order, 4);
+    for (int i = 0; i < 4; i++)
+        jitter.order[i] = (enum ws2_jitter_step)order[i];
+    const bool x = ws2_random_uniform(&random) < 0.5, y = ws2_random_uniform(&random) < 0.5;
+    if (o->jitter > 0 || o->hue != 0)
+        ws2_jitter_apply(rgb, (size_t)o->size * (size_t)o->size, &jitter);
+    mirror(rgb, o->size, o->flip_x && x, o->flip_y && y);
+}
+
+static int place_rgb(const struct ws2_loader *loader, struct scratch *scratch, const struct ws2_tensor *rgb,
+                     uint8_t *out, struct ws2_error *error)
+{
+    const int size = loader->options.size;
+    const int64_t h = rgb->shape.dim[0], w = rgb->shape.dim[1];
+    if (rgb->shape.dim[2] != 3 || h < 1 || w < 1 || h > WS2_IMAGE_SIDE_MAX || w > WS2_IMAGE_SIDE_MAX) {
+        char text[64];
+        return ws2_fail(error, WS2_ERR_INPUT, "rgb has shape %s, not [h,w,3]",
+                        ws2_shape_text(&rgb->shape, text, sizeof text));
+    }
+    if (h == size && w == size) {
+        memcpy(out, rgb->data, (size_t)size * (size_t)size * 3);
+        return WS2_OK;
+    }
+    const int status = ws2_resizer_fit(&scratch->rgb, (int)w, (int)h, size, size, WS2_PIL_BILINEAR, error);
+    return status < 0 ? status : ws2_resizer_u8(scratch->rgb, out, rgb->data, 3, error);
+}
+
+/* The mask at network size in scratch->grown. */
+static int place_mask(const struct ws2_loader *loader, struct scratch *scratch, const struct ws2_tensor *rgb,
+                      const struct ws2_tensor *fg, struct ws2_error *error)
+{
+    const int size = loader->options.size;
+    const int64_t h = fg->shape.dim[0], w = fg->shape.dim[1];
+    if (h != rgb->shape.dim[0] || w != rgb->shape.dim[1]) {
+        char a[64], b[64];
+        return ws2_fail(error, WS2_ERR_INPUT, "fg has shape %s, but rgb %s",
+                        ws2_shape_text(&fg->shape, a, sizeof a), ws2_shape_text(&rgb->shape, b, sizeof b));
+    }
+    if (h == size && w == size) {
+        memcpy(scratch->grown, fg->data, (size_t)size * (size_t)size);
+        return WS2_OK;
+    }
+    const int status = ws2_resizer_fit(&scratch->mask, (int)w, (int)h, size, size, WS2_NEAREST, error);
+    return status < 0 ? status : ws2_resizer_u8(scratch->mask, scratch->grown, fg->data, 1, error);
+}
+
+static int load(struct ws2_loader *loader, struct scratch *scratch, struct job *job)
+{
+    const struct ws2_loader_options *o = &loader->options;
+    const struct sample *sample = &loader->sample[job->sample];
+    const size_t pixels = (size_t)o->size * (size_t)o->size;
+    struct ws2_error *error = &job->error;
+    struct ws2_tensor rgb, fg;
+    int status = ws2_clips_read(loader->clips, sample->clip, sample->frame, scratch->record, error);
+    if (status < 0)
+        return status;
+    status = ws2_record_want(scratch->record, "rgb", WS2_U8, 3, &rgb, error);
+    if (status >= 0)
+        status = place_rgb(loader, scratch, &rgb, job->rgb, error);
+    if (status >= 0 && o->background == WS2_BACKGROUND_REMOVE) {
+        status = ws2_record_want(scratch->record, "fg", WS2_U8, 2, &fg, error);
+        if (status >= 0)
+            status = place_mask(loader, scratch, &rgb, &fg, error);
+        if (status >= 0 && sample->label == WS2_CLASS_BG)
+            ws2_mask_grow(scratch->grown, scratch->grow, o->size, o->size, o->margin);
+        if (status >= 0)
+            fill_where(job->rgb, scratch->grown, pixels, sample->label == WS2_CLASS_BG, o->fill);
+    }
+    if (status < 0) {
+        const struct ws2_clip *clip = ws2_clips_at(loader->clips, sample->clip);
+        ws2_error_prefix(error, "%s: %s: frame %lld", clip->path, clip->name,
+                         (long long)ws2_record_frame(scratch->record));
+        return status;
+    }
+    if (o->training)
+        augment(o, job->rgb, job->epoch, job->sample);
+    return WS2_OK;
+}
+
+static void work(void *context, void *item, int worker)
+{
+    struct ws2_loader *loader = context;
+    struct job *job = item;
+    const int status = load(loader, &loader->scratch[worker], job);
+    if (status < 0 && job->error.status == 0)
+        ws2_fail(&job->error, status, "cannot read a frame");
+}
+
+/* ---- opening and closing ---------------------------------------------------------------------------------- */
+
+static int check_options(const struct ws2_loader_options *o, struct ws2_error *error)
+{
+    if (o->classes != 2 && o->classes != 3)
+        return ws2_fail(error, WS2_ERR_USAGE, "%d classes: 2 or 3 are possible", o->classes);
+    if (o->classes == 3 && o->background == WS2_BACKGROUND_KEEP)
+        return ws2_fail(error, WS2_ERR_USAGE, "three classes need the background removed");
+    if (o->size < 1 || o->size > WS2_IMAGE_SIDE_MAX || o->batch < 1 || o->threads < 1 || o->margin < 0)
+        return ws2_fail(error, WS2_ERR_USAGE, "size, batch and threads must be positive");
+    if (!(o->jitter >= 0 && o->jitter < 1) || !(o->hue >= 0 && o->hue <= 0.5))
+        return ws2_fail(error, WS2_ERR_USAGE, "jitter must be in [0,1) and hue in [0,0.5]");
+    return WS2_OK;
+}
+
+static int allocate(struct ws2_loader *loader)
+{
+    const struct ws2_loader_options *o = &loader->options;
+    const size_t pixels = (size_t)o->size * (size_t)o->size, slots = (size_t)RING * (size_t)o->batch;
+    size_t bytes;
+    if (!ws2_mul_size(slots, 3 * pixels, &bytes))
+        return WS2_ERR_SYSTEM;
+    loader->ring = ws2_calloc(slots, sizeof *loader->ring);
+    loader->label = ws2_calloc(slots, sizeof *loader->label);
+    loader->pixels = ws2_calloc(bytes, 1);
+    loader->order = ws2_calloc((size_t)loader->samples + 1, sizeof *loader->order);
+    loader->scratch = ws2_calloc((size_t)o->threads, sizeof *loader->scratch);
+    if (!loader->ring || !loader->label || !loader->pixels || !loader->order || !loader->scratch)
+        return WS2_ERR_SYSTEM;
+    for (size_t i = 0; i < slots; i++)
+        loader->ring[i].rgb = loader->pixels + i * 3 * pixels;
+    for (int i = 0; i < o->threads; i++) {
+        struct scratch *scratch = &loader->scratch[i];
+        scratch->record = ws2_record_new();
+        scratch->grown = ws2_calloc(pixels, 1);
+        scratch->grow = ws2_calloc(pixels, 1);
+        if (!scratch->record || !scratch->grown || !scratch->grow)
+            return WS2_ERR_SYSTEM;
+    }
+    int depth = 2 * o->batch;
+    if (depth < o->threads)
+        depth = o->threads;
+    loader->pool = ws2_pool_open(o->threads, depth, work, loader);
+    return loader->pool ? WS2_OK : WS2_ERR_SYSTEM;
+}
+
+int ws2_loader_open(struct ws2_loader **out, struct ws2_clips *clips, const bool *use,
+                    const struct ws2_loader_options *options, struct ws2_error *error)
+{
+    *out = NULL;
+    int status = check_options(options, error);
+    if (status < 0)
+        return status;
+    struct ws2_loader *loader = ws2_calloc(1, sizeof *loader);
+    if (loader == NULL)
+        return ws2_fail(error, WS2_ERR_SYSTEM, "out of memory");
+    loader->clips = clips;
+    loader->options = *options;
+    if (loader->options.threads > options->batch)
+        loader->options.threads = options->batch;
+    status = list_samples(loader, use, error);
+    if (status == WS2_OK && options->training && loader->samples < options->batch)
+        status = ws2_fail(error, WS2_ERR_INPUT, "%lld training samples do not fill one batch of %d",
+                          (long long)loader->samples, options->batch);
+    if (status == WS2_OK && allocate(loader) < 0)
+        status = ws2_fail(error, WS2_ERR_SYSTEM, "out of memory for batches of %d pictures of %d pixels",
+                          options->batch, options->size);
+    if (status < 0) {
+        ws2_loader_close(loader);
+        return status;
+    }
+    *out = loader;
+    return WS2_OK;
+}
+
+void ws2_loader_close(struct ws2_loader *loader)
+{
+    if (loader == NULL)
+        return;
+    ws2_pool_close(loader->pool);
+    for (int i = 0; loader->scratch && i < loader->options.threads; i++) {
+        struct scratch *scratch = &loader->scratch[i];
+        ws2_record_free(scratch->record);
+        ws2_resizer_free(scratch->rgb);
+        ws2_resizer_free(scratch->mask);
+        free(scratch->grown);
+        free(scratch->grow);
+    }
+    free(loader->scratch);
+    free(loader->order);
+    free(loader->pixels);
+    free(loader->label);
+    free(loader->ring);
+    free(loader->sample);
+    free(loader);
+}
+
+/* ---- an epoch --------------------------------------------------------------------------------------------- */
+
+/* Samples of each class in turn, each class shuffled and repeated as often as needed, then all shuffled. */
+static int balanced_order(struct ws2_loader *loader, struct ws2_random *random)
+{
+    const int classes = loader->options.classes;
+    const int64_t n = loader->samples;
+    int64_t *class_order = ws2_calloc((size_t)n, 2 * sizeof *class_order), *all = class_order + n;
+    if (class_order == NULL)
+        return WS2_ERR_SYSTEM;
+    for (int c = 0; c < classes; c++) {
+        const int64_t members = ws2_loader_class_samples(loader, c);
+        int64_t *list = all, found = 0;
+        for (int64_t i = 0; i < n; i++) {
+            if (loader->sample[i].label == c)
+                list[found++] = i;
+        }
+        for (int64_t at = c, drawn = 0; at < n; at += classes, drawn++) {
+            if (drawn % members == 0)
+                ws2_random_permutation(random, class_order, members);
+            loader->order[at] = list[class_order[drawn % members]];
+        }
+    }
+    ws2_random_permutation(random, class_order, n);
+    memcpy(all, loader->order, (size_t)n * sizeof *all);
+    for (int64_t i = 0; i < n; i++)
+        loader->order[i] = all[class_order[i]];
+    free(class_order);
+    return WS2_OK;
+}
+
+int ws2_loader_start(struct ws2_loader *loader, int64_t epoch, struct ws2_error *error)
+{
+    const struct ws2_loader_options *o = &loader->options;
+    while (ws2_pool_inside(loader->pool) > 0) /* an epoch left early */
+        ws2_pool_take(loader->pool);
+    struct ws2_random random = ws2_train_random(o->seed, WS2_STREAM_ORDER, epoch, 0);
+    if (!o->training) {
+        for (int64_t i = 0; i < loader->samples; i++)
+            loader->order[i] = i;
+    } else if (!o->balance) {
+        ws2_random_permutation(&random, loader->order, loader->samples);
+    } else if (balanced_order(loader, &random) < 0) {
+        return ws2_fail(error, WS2_ERR_SYSTEM, "out of memory");
+    }
+    loader->batch = loader->position = 0;
+    loader->batches = ws2_loader_steps(loader);
+    loader->end = o->training ? loader->batches * o->batch : loader->samples;
+    for (int i = 0; i < RING * o->batch; i++)
+        loader->ring[i].epoch = epoch;
+    return WS2_OK;
+}
+
+/* Hands pictures to the workers while there is room; never blocks. */
+static void feed(struct ws2_loader *loader)
+{
+    const int64_t batch = loader->options.batch, slots = RING * batch;
+    const int64_t limit =
+        (loader->batch + 2) * batch; /* this batch and the next; the third is the caller's */
+    int inside = ws2_pool_inside(loader->pool);
+    while (loader->position < loader->end && loader->position < limit && inside < 2 * batch) {
+        struct job *job = &loader->ring[loader->position % slots];
+        job->sample = loader->order[loader->position];
+        job->error = (struct ws2_error){0};
+        loader->label[loader->position % slots] = loader->sample[job->sample].label;
+        ws2_pool_give(loader->pool, job);
+        loader->position++;
+        inside++;
+    }
+}
+
+int ws2_loader_next(struct ws2_loader *loader, struct ws2_batch *batch, struct ws2_error *error)
+{
+    if (loader->failed)
+        return ws2_fail(error, WS2_ERR_INPUT, "an earlier frame could not be read");
+    if (loader->batch >= loader->batches)
+        return 0;
+    feed(loader);
+    const int64_t size = loader->options.batch;
+    const int64_t first = loader->batch * size;
+    const int64_t count = loader->end - first < size ? loader->end - first : size;
+    for (int64_t i = 0; i < count; i++) {
+        const struct job *job = ws2_pool_take(loader->pool);
+        if (job->error.status < 0) {
+            loader->failed = true;
+            return ws2_fail(error, job->error.status, "%s", job->error.text);
+        }
+    }
+    loader->batch++;
+    feed(loader); /* the workers go on while the caller computes */
+    const int64_t slot = first % (RING * size);
+    *batch = (struct ws2_batch){loader->ring[slot].rgb, loader->label + slot, (int)count};
+    return 1;
+}

@@ -1,0 +1,365 @@
+#include "train/internal.h"
+
+#include <errno.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+/* Everything of one call of ws2_train_run. */
+struct run {
+    struct nn *nn;
+    const struct ws2_classifier *net;
+    struct ws2_loader *train, *val;
+    const struct ws2_train_options *options;
+    struct nn_optim *optim;
+    struct ws2_state state;
+    int64_t steps; /* of the whole training */
+    char *best, *last;
+    FILE *log;
+    struct ws2_error *error;
+};
+
+/* Sums of the loss terms, weighted by pictures. */
+struct sums {
+    double total, class, tile, reconstruct, wrong, correct;
+    double weight;
+};
+
+static double now(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+static struct nn_tensor *batch_images(struct nn *nn, const struct ws2_batch *batch, int size)
+{
+    return nn_images_u8(nn, batch->count, size, size, batch->rgb, nn_imagenet_mean, nn_imagenet_std);
+}
+
+static void add_terms(struct run *run, struct sums *sums, const struct ws2_terms *terms, double weight)
+{
+    sums->weight += weight;
+    sums->total += weight * nn_item(run->nn, terms->total);
+    sums->class += weight * nn_item(run->nn, terms->class);
+    sums->tile += terms->tile ? weight * nn_item(run->nn, terms->tile) : NAN;
+    sums->reconstruct += terms->reconstruct ? weight * nn_item(run->nn, terms->reconstruct) : NAN;
+}
+
+/* ---- the log ---------------------------------------------------------------------------------------------- */
+
+static const char log_header[] = "epoch\tsteps\tloss\tloss_class\tloss_tile\tloss_reconstruct\tval_loss\t"
+                                 "val_error\tval_accuracy\tlr\timages_per_second\tbest\n";
+
+static void put_number(FILE *log, double value, const char *format)
+{
+    fputc('\t', log);
+    if (isnan(value))
+        fputc('-', log);
+    else
+        fprintf(log, format, value);
+}
+
+static int write_row(struct run *run, const struct ws2_epoch *row)
+{
+    FILE *log = run->log;
+    if (log == NULL)
+        return WS2_OK;
+    fprintf(log, "%lld\t%lld", (long long)row->epoch, (long long)row->steps);
+    put_number(log, row->loss, "%.6g");
+    put_number(log, row->loss_class, "%.6g");
+    put_number(log, row->loss_tile, "%.6g");
+    put_number(log, row->loss_reconstruct, "%.6g");
+    put_number(log, row->val_loss, "%.6g");
+    put_number(log, row->val_error, "%.6g");
+    put_number(log, row->val_accuracy, "%.6g");
+    put_number(log, row->lr, "%.6g");
+    put_number(log, row->images_per_second, "%.1f");
+    fprintf(log, "\t%d\n", row->best);
+    if (fflush(log) != 0 || ferror(log))
+        return ws2_fail_errno(run->error, "%s", run->options->log);
+    return WS2_OK;
+}
+
+/* Copies the header and the rows of epochs 1..last; a row written after the last state is made anew. */
+static void copy_rows(FILE *to, FILE *from, int64_t last)
+{
+    char *line = NULL;
+    size_t capacity = 0;
+    ssize_t length = getline(&line, &capacity, from); /* the old header */
+    for (int64_t epoch = 1; length > 0 && epoch <= last; epoch++) {
+        length = getline(&line, &capacity, from);
+        if (length > 0 && line[length - 1] == '\n')
+            fwrite(line, 1, (size_t)length, to);
+    }
+    free(line);
+}
+
+static int open_log(struct run *run)
+{
+    const char *path = run->options->log;
+    char *temporary = NULL;
+    if (path == NULL)
+        return WS2_OK;
+    if (asprintf(&temporary, "%s.tmp", path) < 0)
+        return ws2_fail(run->error, WS2_ERR_SYSTEM, "out of memory");
+    int status = WS2_OK;
+    run->log = fopen(temporary, "we");
+    if (run->log) {
+        fputs(log_header, run->log);
+        FILE *old = run->state.epoch > 0 ? fopen(path, "re") : NULL;
+        if (old) {
+            copy_rows(run->log, old, run->state.epoch);
+            fclose(old);
+        }
+        /* The handle stays open over the renaming: later rows are appended to the file under its name. */
+        if (fflush(run->log) != 0 || rename(temporary, path) != 0)
+            status = ws2_fail_errno(run->error, "%s", path);
+    } else {
+        status = ws2_fail_errno(run->error, "%s", temporary);
+    }
+    free(temporary);
+    return status;
+}
+
+/* ---- one epoch -------------------------------------------------------------------------------------------- */
+
+static int train_step(struct run *run, const struct ws2_batch *batch, int size, struct sums *sums)
+{
+    struct nn *nn = run->nn;
+    const int64_t step = run->state.step;
+    struct sums one = {0};
+    nn_scope_begin(nn);
+    const struct ws2_terms terms = ws2_loss_terms(
+        run->net, &run->options->loss, batch_images(nn, batch, size), batch->label, true, step, run->steps);
+    nn_params_zero_grad(run->net->params);
+    nn_backward(nn, terms.total);
+    nn_optim_step(run->optim, ws2_plan_rate(&run->options->plan, step, run->steps));
+    add_terms(run, &one, &terms, 1);
+    nn_scope_end(nn);
+    const int status = nn_check(nn, run->error);
+    if (status < 0)
+        return status;
+    if (!isfinite(one.total))
+        return ws2_fail(run->error, WS2_ERR_MODEL,
+                        "the loss is not finite at step %lld: try a lower learning rate",
+                        (long long)step + 1);
+    run->state.step++;
+    sums->total += one.total;
+    sums->class += one.class;
+    sums->tile += one.tile;
+    sums->reconstruct += one.reconstruct;
+    sums->weight += 1;
+    return WS2_OK;
+}
+
+static int train_epoch(struct run *run, int size, struct ws2_epoch *row)
+{
+    struct sums sums = {0};
+    struct ws2_batch batch;
+    const double began = now();
+    int64_t images = 0;
+    int status = ws2_loader_start(run->train, run->state.epoch, run->error);
+    while (status >= 0 && (status = ws2_loader_next(run->train, &batch, run->error)) == 1) {
+        row->lr = ws2_plan_rate(&run->options->plan, run->state.step, run->steps);
+        status = train_step(run, &batch, size, &sums);
+        images += batch.count;
+        if (status >= 0 && run->options->report)
+            status = run->options->report(run->options->context, run->state.step, run->steps,
+                                          sums.total / sums.weight, (double)images / (now() - began), NULL);
+    }
+    row->loss = sums.total / sums.weight;
+    row->loss_class = sums.class / sums.weight;
+    row->loss_tile = sums.tile / sums.weight;
+    row->loss_reconstruct = sums.reconstruct / sums.weight;
+    row->images_per_second = (double)images / (now() - began);
+    return status;
+}
+
+/* Error rate as the authors count it: |1[p > 0.5] - y| over samples and classes. */
+static int count_errors(struct run *run, struct nn_tensor *logits, const struct ws2_batch *batch,
+                        struct sums *sums)
+{
+    struct nn *nn = run->nn;
+    const bool single = run->options->loss.method == WS2_METHOD_STANDARD;
+    const int classes = run->net->classes;
+    const size_t count = (size_t)batch->count * (size_t)classes;
+    float *p = ws2_calloc(count, sizeof *p);
+    if (p == NULL)
+        return ws2_fail(run->error, WS2_ERR_SYSTEM, "out of memory");
+    if (nn_to_f32(nn, single ? nn_softmax(nn, logits, 1) : nn_sigmoid(nn, logits), p, count) == 0) {
+        for (int i = 0; i < batch->count; i++) {
+            const float *row = p + (size_t)i * (size_t)classes;
+            int best = 0;
+            for (int c = 0; c < classes; c++) {
+                sums->wrong += (row[c] > 0.5f) != (batch->label[i] == c);
+                best = row[c] > row[best] ? c : best;
+            }
+            sums->correct += best == batch->label[i];
+        }
+    }
+    free(p);
+    return WS2_OK;
+}
+
+/* The running statistics decide here, and alpha has its final value, so that epochs compare. */
+static int validate_batch(struct run *run, const struct ws2_batch *batch, int size, struct sums *sums)
+{
+    struct nn *nn = run->nn;
+    nn_scope_begin(nn);
+    nn_no_grad_begin(nn);
+    const struct ws2_terms terms =
+        ws2_loss_terms(run->net, &run->options->loss, batch_images(nn, batch, size), batch->label, false,
+                       run->steps, run->steps);
+    add_terms(run, sums, &terms, batch->count);
+    const int status = count_errors(run, terms.logits, batch, sums);
+    nn_no_grad_end(nn);
+    nn_scope_end(nn);
+    return status < 0 ? status : nn_check(nn, run->error);
+}
+
+static int validate(struct run *run, int size, struct ws2_epoch *row)
+{
+    struct sums sums = {0};
+    struct ws2_batch batch;
+    int status = ws2_loader_start(run->val, 0, run->error);
+    while (status >= 0 && (status = ws2_loader_next(run->val, &batch, run->error)) == 1)
+        status = validate_batch(run, &batch, size, &sums);
+    row->val_loss = sums.total / sums.weight;
+    row->val_error = sums.wrong / (sums.weight * run->net->classes);
+    row->val_accuracy = sums.correct / sums.weight;
+    return status;
+}
+
+/* ---- the run ---------------------------------------------------------------------------------------------- */
+
+/* Remembers the weights when this epoch is the best so far, then the state of the run: in this order, since a
+ * run killed in between makes the epoch anew and with it the same best. */
+static int finish_epoch(struct run *run, struct ws2_epoch *row)
+{
+    const bool standard = run->options->loss.method == WS2_METHOD_STANDARD;
+    const double key = standard ? row->val_error : row->val_loss, tie = row->val_loss;
+    struct ws2_state *state = &run->state;
+    int status = WS2_OK;
+    if (!isfinite(row->val_loss))
+        return ws2_fail(run->error, WS2_ERR_MODEL, "the validation loss is not finite after epoch %lld",
+                        (long long)state->epoch + 1);
+    row->best =
+        state->best_epoch == 0 || key < state->best_key || (key == state->best_key && tie < state->best_tie);
+    state->epoch++;
+    if (row->best) {
+        *state = (struct ws2_state){state->epoch, state->step, state->epoch, key, tie};
+        status = ws2_checkpoint_save(run->net->params, run->options->meta, run->best, run->error);
+    }
+    row->epoch = state->epoch;
+    row->steps = state->step;
+    if (status >= 0)
+        status = write_row(run, row);
+    if (status >= 0)
+        status =
+            ws2_state_save(state, run->net->params, run->optim, run->options->meta, run->last, run->error);
+    if (status >= 0 && run->options->report)
+        status = run->options->report(run->options->context, state->step, run->steps, row->loss,
+                                      row->images_per_second, row);
+    return status;
+}
+
+static bool out_of_patience(const struct run *run)
+{
+    const int64_t patience = run->options->patience;
+    return patience > 0 && run->state.best_epoch > 0 && run->state.epoch - run->state.best_epoch >= patience;
+}
+
+static int loop(struct run *run, int size)
+{
+    const struct ws2_train_options *o = run->options;
+    while (run->state.epoch < o->epochs && !out_of_patience(run)) {
+        if (o->stop_epoch > 0 && run->state.epoch >= o->stop_epoch)
+            return WS2_TRAIN_STOPPED;
+        struct ws2_epoch row = {0};
+        int status = train_epoch(run, size, &row);
+        if (status >= 0)
+            status = validate(run, size, &row);
+        if (status >= 0)
+            status = finish_epoch(run, &row);
+        if (status < 0)
+            return status;
+    }
+    /* A run killed after the renaming has no best left, but the output. */
+    if (rename(run->best, o->output) != 0 && !(errno == ENOENT && access(o->output, R_OK) == 0))
+        return ws2_fail_errno(run->error, "%s", o->output);
+    unlink(run->last);
+    return WS2_TRAIN_DONE;
+}
+
+static int begin(struct run *run)
+{
+    const struct ws2_train_options *o = run->options;
+    if (asprintf(&run->best, "%s.best", o->output) < 0 || asprintf(&run->last, "%s.last", o->output) < 0)
+        return ws2_fail(run->error, WS2_ERR_SYSTEM, "out of memory");
+    run->optim = nn_optim_new(run->net->params, &o->plan.optim);
+    if (run->optim == NULL)
+        return nn_check(run->nn, run->error) < 0 ? run->error->status
+                                                 : ws2_fail(run->error, WS2_ERR_SYSTEM, "out of memory");
+    if (o->resume && access(run->last, F_OK) == 0)
+        return ws2_state_load(&run->state, run->net->params, run->optim, o->meta, run->last, run->error);
+    return WS2_OK;
+}
+
+int ws2_train_run(struct nn *nn, const struct ws2_classifier *net, struct ws2_loader *train,
+                  struct ws2_loader *val, const struct ws2_train_options *options, struct ws2_error *error)
+{
+    struct ws2_error own = {0};
+    struct run run = {
+        .nn = nn, .net = net, .train = train, .val = val, .options = options, .error = error ? error : &own};
+    run.steps = options->epochs * ws2_loader_steps(train);
+    int status = begin(&run);
+    if (status >= 0)
+        status = open_log(&run);
+    if (status >= 0)
+        status = loop(&run, ws2_loader_size(train));
+    if (run.log && fclose(run.log) != 0 && status >= 0)
+        status = ws2_fail_errno(run.error, "%s", options->log);
+    nn_optim_free(run.optim);
+    free(run.best);
+    free(run.last);
+    return status;
+}
+
+/* ---- evaluation ------------------------------------------------------------------------------------------- */
+
+static int evaluate_batch(struct nn *nn, const struct ws2_classifier *net, const struct ws2_batch *batch,
+                          int size, struct ws2_accuracy *accuracy, int64_t *best, struct ws2_error *error)
+{
+    nn_scope_begin(nn);
+    nn_no_grad_begin(nn);
+    struct nn_tensor *features = net->features(net->model, batch_images(nn, batch, size), false);
+    nn_to_i64(nn, nn_argmax(nn, net->logits(net->model, features), 1), best, (size_t)batch->count);
+    nn_no_grad_end(nn);
+    nn_scope_end(nn);
+    const int status = nn_check(nn, error);
+    for (int i = 0; status >= 0 && i < batch->count; i++) {
+        accuracy->samples[batch->label[i]]++;
+        accuracy->correct[batch->label[i]] += best[i] == batch->label[i];
+    }
+    return status;
+}
+
+int ws2_train_evaluate(struct nn *nn, const struct ws2_classifier *net, struct ws2_loader *loader,
+                       struct ws2_accuracy *accuracy, struct ws2_error *error)
+{
+    const int size = ws2_loader_size(loader);
+    struct ws2_batch batch;
+    *accuracy = (struct ws2_accuracy){0};
+    int status = ws2_loader_start(loader, 0, error);
+    int64_t *best = ws2_calloc((size_t)ws2_loader_batch(loader), sizeof *best);
+    if (best == NULL)
+        return ws2_fail(error, WS2_ERR_SYSTEM, "out of memory");
+    while (status >= 0 && (status = ws2_loader_next(loader, &batch, error)) == 1)
+        status = evaluate_batch(nn, net, &batch, size, accuracy, best, error);
+    free(best);
+    return status;
+}

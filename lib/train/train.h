@@ -1,0 +1,272 @@
+/*
+ * train: from stream files to the weights of a classifier. Clips (which frames there are), the loader (seeded
+ * samples, decoded and augmented ahead of the network), losses, optimiser recipes, checkpoints and the
+ * training loop.
+ *
+ * What is learnt, from nothing but two cameras: frames `after` the sorter against frames `before` it, with
+ * the belt taken out, and, as third class, the belt alone (WS2 section 4). Class numbers are alphabetical,
+ * after = 0, before = 1, bg = 2, and stand with their names in the weight file.
+ *
+ * Methods: WS2_METHOD_STANDARD, logits and cross-entropy; WS2_METHOD_PUZZLE, Puzzle-CAM (Jo and Yu 2021).
+ *
+ * Errors: 0 or a count on success, else a ws2_status with the message in `error`, beginning with the file and
+ * sequence where one is to blame. Files appear atomically. Threads: one object belongs to one thread; the
+ * loader keeps its own worker threads, which never touch the network.
+ * Equal results: same files, options, seed and number of computing threads give the same weights on the CPU,
+ * for any number of loader threads, and whether or not the run was interrupted and resumed.
+ * Knows nn, stream, image, pool and base. It does not know models/: a network comes as a ws2_classifier.
+ */
+#ifndef WS2_TRAIN_H
+#define WS2_TRAIN_H
+
+#include "base/base.h"
+#include "nn/nn.h"
+#include "stream/stream.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* ---- clips: which frames there are ------------------------------------------------------------------------
+ */
+
+/* Seekable stream files, opened, checked and indexed. At most 64 are kept open at a time. */
+struct ws2_clips;
+
+/* One segment of a file. Segments of equal role and (non-empty) name are one sequence: they are never torn
+ * apart by the split into training and validation. */
+struct ws2_clip {
+    const char *path, *name; /* owned by the clips */
+    enum ws2_role role;      /* WS2_ROLE_BEFORE or WS2_ROLE_AFTER */
+    int64_t frames;
+    int sequence; /* number among the sequences of its role, in order of appearance */
+    bool has_fg;  /* the head lists `fg` */
+};
+
+/* Every segment needs `rgb` u8 and a role; a file without is WS2_ERR_INPUT, a pipe too. */
+int ws2_clips_open(struct ws2_clips **clips, const char *const *path, int count, struct ws2_error *error);
+void ws2_clips_close(struct ws2_clips *clips); /* NULL is fine */
+int ws2_clips_count(const struct ws2_clips *clips);
+const struct ws2_clip *ws2_clips_at(const struct ws2_clips *clips, int index);
+int64_t ws2_clips_frames(const struct ws2_clips *clips, enum ws2_role role);
+/* held[i] = true for the clips of `share` of the sequences of each role (rounded, at least one), drawn with
+ * the seed. By sequence, since neighbouring frames are near-duplicates. WS2_ERR_INPUT, naming the role, when
+ * it has fewer than two sequences. */
+int ws2_clips_split(const struct ws2_clips *clips, double share, int64_t seed, bool *held,
+                    struct ws2_error *error);
+
+/* ---- loader: samples, augmented
+ * ------------------------------------------------------------------------------ */
+
+enum ws2_class { WS2_CLASS_AFTER, WS2_CLASS_BEFORE, WS2_CLASS_BG, WS2_CLASSES_MAX };
+const char *ws2_class_name(int index); /* "after", "before", "bg" */
+
+enum ws2_background {
+    WS2_BACKGROUND_REMOVE, /* after and before: frame * fg; bg: frame * (1 - fg grown by `margin`) */
+    WS2_BACKGROUND_KEEP    /* whole frames; two classes only (the contrast of POF-CAM, table 3) */
+};
+enum ws2_fill { WS2_FILL_BLACK, WS2_FILL_MEAN }; /* what replaces removed pixels: 0, or the ImageNet mean */
+enum ws2_bg_source { WS2_BG_SEQUENCES, WS2_BG_FRAMES };
+
+struct ws2_loader_options {
+    int classes; /* 2 or 3 */
+    enum ws2_background background;
+    enum ws2_fill fill;
+    enum ws2_bg_source bg_source; /* bg from every second sequence of each camera, or every second frame */
+    int margin;                   /* pixels of the network input added around fg in bg pictures: 5 */
+    int size;                     /* side of the square network input; frames of another size are resized: rgb
+                                     by Pillow's bilinear, fg by nearest neighbour */
+    bool training;                /* shuffle, augment and drop the last partial batch */
+    bool balance;                 /* as many samples of each class: the smaller ones are repeated */
+    double jitter;                /* brightness, contrast and saturation factors U[1-j, 1+j]: 0.3 */
+    double hue;                   /* hue shift U[-h, h] turns: 0, the papers' code uses 0.1 */
+    bool flip_x, flip_y;          /* mirror every second sample, by chance */
+    int64_t seed;
+    int batch;
+    int threads; /* that decode ahead, >= 1; at most two batches are ahead */
+};
+
+struct ws2_loader;
+
+struct ws2_batch {
+    const uint8_t *rgb;   /* [count,size,size,3] */
+    const int64_t *label; /* [count] */
+    int count;
+};
+
+/* use[i] selects clips (NULL: all). The clips must outlive the loader. WS2_ERR_INPUT when a class would have
+ * no sample, when fg is needed and a clip lacks it, or when training has fewer samples than one batch. */
+int ws2_loader_open(struct ws2_loader **loader, struct ws2_clips *clips, const bool *use,
+                    const struct ws2_loader_options *options, struct ws2_error *error);
+void ws2_loader_close(struct ws2_loader *loader);            /* NULL is fine */
+int64_t ws2_loader_samples(const struct ws2_loader *loader); /* of one epoch, before the last is dropped */
+int64_t ws2_loader_class_samples(const struct ws2_loader *loader, int class);
+int64_t ws2_loader_steps(const struct ws2_loader *loader); /* batches of one epoch */
+int ws2_loader_size(const struct ws2_loader *loader);      /* side of the pictures */
+int ws2_loader_batch(const struct ws2_loader *loader);     /* most pictures in a batch */
+/* Begins an epoch (0, 1, ...): its order and its augmentation depend on seed, epoch and sample only. */
+int ws2_loader_start(struct ws2_loader *loader, int64_t epoch, struct ws2_error *error);
+/* 1: a batch, valid until the next call; 0: the epoch is over; or a status. */
+int ws2_loader_next(struct ws2_loader *loader, struct ws2_batch *batch, struct ws2_error *error);
+
+/* Rows of mask u8 [h,w] 0/1: every pixel within `margin` pixels of a set one in both directions (a square)
+ * becomes 1. scratch: h*w bytes. */
+void ws2_mask_grow(uint8_t *mask, uint8_t *scratch, int width, int height, int margin);
+
+/* ---- the network as this room sees it
+ * ---------------------------------------------------------------------------- */
+
+/* Filled by the caller from models/. Tensors live in the caller's scope. */
+struct ws2_classifier {
+    void *model; /* handed back to the functions */
+    struct nn_params *params;
+    int classes;
+    /* [B,3,H,W] -> [B,K,h,w], the last layer after its ReLU. training: batch statistics. */
+    struct nn_tensor *(*features)(void *model, struct nn_tensor *images, bool training);
+    /* features -> [B,C]: global average and linear layer. */
+    struct nn_tensor *(*logits)(void *model, struct nn_tensor *features);
+    /* features -> [B,C,h,w], no ReLU: the 1x1 class convolution whose global average are the logits. NULL
+     * when the head is a linear layer with bias. */
+    struct nn_tensor *(*maps)(void *model, struct nn_tensor *features);
+};
+
+/* ---- losses
+ * ---------------------------------------------------------------------------------------------------------
+ */
+
+enum ws2_method { WS2_METHOD_STANDARD, WS2_METHOD_PUZZLE };
+enum ws2_loss { WS2_LOSS_CE, WS2_LOSS_BCE_SOFTMAX }; /* of the standard method */
+enum ws2_puzzle_level { WS2_PUZZLE_FEATURE, WS2_PUZZLE_CAM }; /* what the reconstruction term of Puzzle-CAM compares */
+
+struct ws2_loss_options {
+    enum ws2_method method;
+    enum ws2_loss loss;
+    enum ws2_puzzle_level level;
+    double alpha;    /* weight of the reconstruction term: 2 in WS2, 4 in POF-CAM */
+    bool alpha_ramp; /* from 0 linearly to alpha at half of all steps (Puzzle-CAM section 3.3), else constant
+                      */
+};
+
+/* Terms of one batch, rank-0 tensors of the caller's scope; NULL where the method has none. */
+struct ws2_terms {
+    struct nn_tensor *total;
+    struct nn_tensor *class;       /* classification loss of whole pictures */
+    struct nn_tensor *tile;        /* the same of the merged tiles */
+    struct nn_tensor *reconstruct; /* mean |F - F'| y, not yet times alpha */
+    struct nn_tensor *logits;      /* [B,C] of whole pictures */
+};
+
+/* images [B,3,H,W], labels [B] as numbers of classes, step / steps decide alpha. Puzzle-CAM: both passes
+ * carry gradients, nothing is detached; with training = true the tile pass moves the running statistics too.
+ */
+struct ws2_terms ws2_loss_terms(const struct ws2_classifier *net, const struct ws2_loss_options *options,
+                                struct nn_tensor *images, const int64_t *labels, bool training, int64_t step,
+                                int64_t steps);
+/* min(alpha * step / (steps / 2), alpha) with the ramp, else alpha. */
+double ws2_loss_alpha(const struct ws2_loss_options *options, int64_t step, int64_t steps);
+/* relu(relu(F) - 1e-5) / (max over h,w of relu(F) + 1e-5) per picture and class: maps in [0,1). */
+struct nn_tensor *ws2_maps_normalise(struct nn *nn, struct nn_tensor *maps);
+
+/* ---- recipes: optimiser and schedule
+ * --------------------------------------------------------------------------------- */
+
+enum ws2_recipe {
+    WS2_RECIPE_AUTO,   /* PAPER when pretrained weights are given, SCRATCH when not */
+    WS2_RECIPE_PAPER,  /* standard: Adam 5e-4, constant. puzzle: the poly SGD that the papers' code really
+                          runs:  momentum = the weight decay (1e-4), Nesterov, lr 0.1, 0.2 on backbone
+                          biases, 1.0 on the  head, lr(t) = lr (1 - t/T)^0.9 */
+    WS2_RECIPE_SCRATCH /* SGD lr 0.01, momentum 0.9, Nesterov, weight decay 1e-4 on weights, one rate for all
+                          layers, 5 % linear warm-up, then poly; three times the epochs */
+};
+
+struct ws2_recipe_options {
+    enum ws2_recipe recipe;
+    double lr, momentum, weight_decay; /* NaN: as the recipe has it */
+};
+
+/* A recipe with nothing left open. */
+struct ws2_plan {
+    struct nn_optim_options optim;
+    double lr;     /* of group 0 */
+    bool poly;     /* falls by (1 - t/T)^0.9; else constant */
+    double warmup; /* share of all steps in which the rate rises linearly */
+};
+
+/* Resolves AUTO, puts the parameters of the registry into the optimiser's groups and fills the plan. `head`
+ * is the pattern of the head's names ("fc.*", "classifier.*"). */
+int ws2_plan_make(struct ws2_plan *plan, const struct ws2_recipe_options *options, enum ws2_method method,
+                  bool pretrained, struct nn_params *params, const char *head, struct ws2_error *error);
+/* The learning rate of group 0 at step t of T, counted from 0. */
+double ws2_plan_rate(const struct ws2_plan *plan, int64_t step, int64_t steps);
+#define WS2_EPOCHS_PAPER 25
+#define WS2_EPOCHS_SCRATCH 75
+
+/* ---- the training loop
+ * --------------------------------------------------------------------------------------------------- */
+
+#define WS2_META_MAX 32
+
+/* Facts written into the weight file: what a later program needs to use it. */
+struct ws2_meta {
+    int count;
+    struct {
+        char key[32], value[96];
+    } entry[WS2_META_MAX];
+};
+/* Adds or replaces; WS2_ERR_USAGE when it does not fit. */
+int ws2_meta_set(struct ws2_meta *meta, const char *key, const char *format, ...) WS2_PRINTF(3, 4);
+
+/* One row of the log. */
+struct ws2_epoch {
+    int64_t epoch, steps;                                 /* epochs done, steps done in all */
+    double loss, loss_class, loss_tile, loss_reconstruct; /* means over the epoch's steps; NaN where none */
+    double val_loss, val_error, val_accuracy; /* error: mean over samples and classes of |1[p > 0.5] - y| */
+    double lr;                                /* of the last step */
+    double images_per_second;                 /* of the training part */
+    bool best;
+};
+
+/* Called after every step (epoch row NULL) and every epoch; a nonzero return stops the run with that status.
+ */
+typedef int ws2_train_report(void *context, int64_t step, int64_t steps, double loss,
+                             double images_per_second, const struct ws2_epoch *epoch);
+
+struct ws2_train_options {
+    struct ws2_loss_options loss;
+    struct ws2_plan plan;
+    int64_t epochs;
+    int64_t stop_epoch; /* > 0: leave after that many epochs, to be resumed */
+    int64_t patience;   /* > 0: end when so many epochs in a row brought no better validation */
+    const char *output; /* the best weights, at the end; "output.best" and "output.last" until then */
+    const char *log;    /* TSV, or NULL */
+    bool resume;        /* go on from "output.last" when it is there */
+    const struct ws2_meta *meta;
+    ws2_train_report *report; /* may be NULL */
+    void *context;
+};
+
+enum { WS2_TRAIN_STOPPED, WS2_TRAIN_DONE };
+
+/*
+ * Trains `net` (whose parameters are initialised or loaded) on `train`, validating on `val` after each epoch.
+ * Best: puzzle, the lowest validation loss (all terms, WS2); standard, the lowest validation error rate (the
+ * authors' code), ties by the lower loss. Returns WS2_TRAIN_DONE with the best weights under `output`, and
+ * the state files gone; WS2_TRAIN_STOPPED after stop_epoch; or a status: a loss that is not finite is
+ * WS2_ERR_MODEL. A run killed at any moment continues with `resume` to the same result.
+ */
+int ws2_train_run(struct nn *nn, const struct ws2_classifier *net, struct ws2_loader *train,
+                  struct ws2_loader *val, const struct ws2_train_options *options, struct ws2_error *error);
+
+/* Counts over one pass of a loader in evaluation mode. */
+struct ws2_accuracy {
+    int64_t samples[WS2_CLASSES_MAX],
+        correct[WS2_CLASSES_MAX]; /* by true class; correct: argmax of the logits */
+};
+int ws2_train_evaluate(struct nn *nn, const struct ws2_classifier *net, struct ws2_loader *loader,
+                       struct ws2_accuracy *accuracy, struct ws2_error *error);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

@@ -107,6 +107,36 @@ int ws2_cli_history(const struct ws2_program *program, const struct ws2_common *
 int ws2_cli_filter(const struct ws2_program *program, const struct ws2_common *common,
                    const struct ws2_filter *filter);
 
+/* ---- programs that only look --------------------------------------------------------------------------- */
+
+/* What happens on a walk through all segments and records; any function may be NULL. */
+struct ws2_walk {
+    int (*begin)(void *context, const char *path, const struct ws2_head *head, struct ws2_error *error);
+    int (*record)(void *context, struct ws2_record *record, struct ws2_error *error);
+    int (*end)(void *context, struct ws2_error *error); /* of a segment whose TAIL was good */
+    void *context;
+};
+/* Walks through every input in turn; with --check only the first begin of each. Dies on the first error, its
+ * text beginning with "SEQ: frame N: ". The head is valid until the segment ends. */
+void ws2_cli_walk(const struct ws2_common *common, const struct ws2_walk *walk);
+/* Prints a text from a file as one field of a line ("-" when empty, control characters as '?'), or as JSON. */
+void ws2_cli_field(const char *text);
+void ws2_cli_json_text(const char *text);
+
+/* The names in "A,B,C"; none for NULL. An empty name is wrong use of `option`. */
+struct ws2_text_list ws2_cli_names(const char *option, const char *text);
+bool ws2_cli_listed(const struct ws2_text_list *list, const char *name);
+/* What --keep and --drop say of a name: an empty keep keeps all. */
+bool ws2_cli_chosen(const struct ws2_text_list *keep, const struct ws2_text_list *drop, const char *name);
+
+/* Numbers begin <= n < end, every step-th from begin. */
+struct ws2_range {
+    int64_t begin, end, step;
+};
+/* "BEGIN:END[:STEP]", begin and end may be left out; everything for NULL. */
+struct ws2_range ws2_cli_range(const char *option, const char *text);
+bool ws2_range_has(const struct ws2_range *range, int64_t number);
+
 /* Progress on stderr: rate and time left. total may be 0 (unknown). Silent unless a terminal or asked for. */
 void ws2_cli_progress_begin(const struct ws2_common *common, const char *unit, int64_t total);
 void ws2_cli_progress_set(int64_t done, const char *extra); /* extra: "loss 0.31", or NULL */

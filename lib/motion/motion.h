@@ -1,0 +1,67 @@
+/*
+ * motion: what many frames of one camera tell per pixel. Today: exact order statistics of a stack of frames
+ * (background by the median, WS2 section 4; POF-CAM section 4.1), and colour planes with luma.
+ *
+ * Frames are u8 planes of h*w bytes. Everything here is exact and gives the same values for any number of
+ * threads. Functions return 0 or a ws2_status with the message in `error` (only lack of memory and arguments
+ * that make no sense can fail). They own nothing after they return; different calls are independent.
+ * Knows base and pool.
+ */
+#ifndef WS2_MOTION_H
+#define WS2_MOTION_H
+
+#include "base/base.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* ---- colour planes ---------------------------------------------------------------------------------- */
+
+/* Splits packed RGB u8[pixels,3] into planes of `pixels` bytes each. luma = 0.299 R + 0.587 G + 0.114 B
+ * rounded, in 16-bit fixed point: (19595 R + 38470 G + 7471 B + 32768) >> 16, as Pillow's mode L does.
+ * The planes must not overlap the input or each other. */
+void ws2_rgb_planes(const uint8_t *rgb, int64_t pixels, uint8_t *red, uint8_t *green, uint8_t *blue,
+                    uint8_t *luma);
+
+/* ---- order statistics of a stack ----------------------------------------------------------------------- */
+
+#define WS2_STACK_MAX 65535 /* samples */
+
+/* `count` samples of each of `pixels` pixels. A sample can be left out: bit p%64 of skip[k][p/64] set means
+ * that frame k says nothing about pixel p. Bits at and above `pixels` are ignored. The stack borrows all of
+ * it. */
+struct ws2_stack {
+    const uint8_t *const *frame; /* [count] of u8[pixels] */
+    const uint64_t *const *skip; /* [count] of u64[(pixels+63)/64], or NULL: every sample counts */
+    int count;                   /* 1 .. WS2_STACK_MAX */
+    int64_t pixels;
+};
+
+/* median[p] = median over the samples of pixel p as numpy.median has it: the mean of the two middle values
+ * when their number is even, so always a multiple of 0.5. mad[p] = median of |sample - median[p]|, exact, also
+ * a multiple of 0.5; mad may be NULL.
+ * Where fewer than max(least, 1) samples are left, median[p] and mad[p] keep what the caller put there.
+ * Cost: 8 or 9 passes over a tile in the cache, for any content. */
+int ws2_stack_median(const struct ws2_stack *stack, int least, int threads, float *median, float *mad,
+                     struct ws2_error *error);
+
+/* mad[p] = median of |sample - centre[p]|. centre is taken as rounded to a multiple of 0.5 within 0..255. Few
+ * samples: as above. */
+int ws2_stack_mad(const struct ws2_stack *stack, int least, int threads, const float *centre, float *mad,
+                  struct ws2_error *error);
+
+/* The most frequent value, for belts that items hide more often than not: histogram of 64 bins of width 4, its
+ * highest bin (the lowest of equals), moved by the vertex of the parabola through that bin and its two
+ * neighbours (missing ones count 0), rounded to a multiple of 0.5, within 0..255. Few samples: as above. */
+int ws2_stack_mode(const struct ws2_stack *stack, int least, int threads, float *mode,
+                   struct ws2_error *error);
+
+/* share[p] = share of the samples of pixel p that skip leaves out, 0..1. */
+int ws2_stack_skipped(const struct ws2_stack *stack, int threads, float *share, struct ws2_error *error);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

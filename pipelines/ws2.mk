@@ -133,7 +133,7 @@ train: $(NETWORK:%=$(OUT)/train/%.safetensors)
 $(OUT)/train/%.safetensors: | bgmask
 	@mkdir -p $(@D)
 	$(train_with) --method $* --classes $(CLASSES) --log $(OUT)/train/$*.tsv -o $@ \
-	  $(if $(VALIDATION),--validation $(OUT)/train/validation.list) $(TRAINING)
+	  $(addprefix --validation ,$(VALIDATION)) $(TRAINING)
 
 # ---- maps, masks, scores -----------------------------------------------------------------------------------------
 
@@ -141,7 +141,8 @@ cam: train
 	$(call each,$(CAM))
 coarse: cam
 	$(call each,$(COARSE))
-iou: $(METHODS:%=$(OUT)/iou/%.tsv)
+IOU := $(METHODS:%=$(OUT)/iou/%.coarse.tsv)
+iou: $(IOU)
 
 method = $(firstword $(subst /, ,$1))
 below = $(patsubst $(call method,$1)/%,%,$1)
@@ -158,11 +159,39 @@ $(OUT)/coarse/%.ws2:
 	ws2-coarse $(if $(WITHIN),--within $(WITHIN)) $(OUT)/cam/$*.ws2 | ws2-pick --drop cam -o $@.part
 	$(finish)
 
-$(OUT)/iou/%.tsv: | coarse
+# The papers score the middle frames of triplets only: the first and last of a sequence do not count.
+$(OUT)/iou/%.coarse.tsv: | coarse
 	@mkdir -p $(@D)
-	ws2-iou --mask coarse --truth truth $(filter $(OUT)/coarse/$*/%,$(COARSE)) >$@.part
+	ws2-iou --centre --by-seq $(filter $(OUT)/coarse/$*/%,$(COARSE)) >$@.part
 	mv $@.part $@
 
-$(OUT)/table.tsv: $(METHODS:%=$(OUT)/iou/%.tsv)
-	awk -F '\t' -f $(dir $(SELF))table.awk $^ >$@.part
+# What masks would score that know nothing of wanted and unwanted: all that lies on the belt.
+$(OUT)/iou/foreground.tsv: | bgmask
+	@mkdir -p $(@D)
+	ws2-iou --centre --by-seq --mask fg $(filter $(OUT)/bgmask/test/%,$(BGMASK)) >$@.part
+	mv $@.part $@
+
+$(OUT)/table.tsv: $(IOU)
+	awk -F '\t' -v methods='$(METHODS)' -f $(dir $(SELF))table.awk $^ >$@.part
+	mv $@.part $@
+
+# ---- bias: does the classifier look at the background? -----------------------------------------------------------
+
+# Two classes, trained with and without background, each tested with and without (POF-CAM, table 3).
+$(OUT)/bias/%.safetensors: | bgmask
+	@mkdir -p $(@D)
+	$(train_with) --method standard --classes 2 --background $* --log $(OUT)/bias/$*.tsv -o $@ \
+	  $(addprefix --validation ,$(VALIDATION)) $(TRAINING)
+
+bias: $(OUT)/bias/table.tsv
+	@cat $<
+
+accuracy = ws2-train --evaluate $1 --background $2 --device $(DEVICE) -j $(THREADS)
+$(OUT)/bias/table.tsv: $(OUT)/bias/keep.safetensors $(OUT)/bias/remove.safetensors
+	@printf 'tested\ttrained\ttrain\tvalidation\n' >$@.part
+	for tested in keep remove; do for trained in keep remove; do \
+	  printf '%s\t%s' $$tested $$trained; \
+	  for part in '$(TRAINING)' '$(VALIDATION)'; do \
+	    $(call accuracy,$(OUT)/bias/$$trained.safetensors,$$tested) $$part | awk -F '\t' '$$1 == "all" { printf "\t%s", $$NF }'; \
+	  done; echo; done; done >>$@.part
 	mv $@.part $@

@@ -212,12 +212,16 @@ static bool sniff_video(const uint8_t *b, size_t n)
            starts(b, n, 0, "\x00\x00\x01\xBA", 4) || starts(b, n, 0, "\x00\x00\x01\xB3", 4);
 }
 
+static bool is_pnm(const uint8_t *b, size_t n)
+{
+    return n >= 3 && b[0] == 'P' && b[1] >= '1' && b[1] <= '6' && strchr("\n\r\t #", b[2]) && b[2] != '\0';
+}
+
 static bool sniff_still(const uint8_t *b, size_t n)
 {
     return starts(b, n, 0, "BM", 2) || (starts(b, n, 0, "RIFF", 4) && starts(b, n, 8, "WEBP", 4)) ||
-           starts(b, n, 0, "II*\0", 4) || starts(b, n, 0, "MM\0*", 4) ||
-           (n >= 3 && b[0] == 'P' && b[1] >= '1' && b[1] <= '7' &&
-            (b[2] == '\n' || b[2] == ' ' || b[2] == '\r' || b[2] == '\t'));
+           starts(b, n, 0, "II*\0", 4) || starts(b, n, 0, "MM\0*", 4) || is_pnm(b, n) ||
+           starts(b, n, 0, "P7\n", 3);
 }
 
 static enum ws2_media sniff_bytes(const uint8_t *bytes, size_t count)
@@ -270,7 +274,11 @@ int ws2_image_decode(struct ws2_image *image, const void *bytes, size_t count, c
         status = image_jpeg_decode(image, bytes, count, &own);
         break;
     default:
-        status = ws2_fail(&own, WS2_ERR_INPUT, count ? "not a PNG or JPEG picture" : "the file is empty");
+        if (is_pnm(bytes, count))
+            status = image_pnm_decode(image, bytes, count, &own);
+        else
+            status =
+                ws2_fail(&own, WS2_ERR_INPUT, count ? "not a PNG, JPEG or PNM picture" : "the file is empty");
     }
     if (status == 0 && channels != 0)
         status = ws2_image_convert(image, channels, &own);
@@ -288,7 +296,7 @@ int ws2_image_read(struct ws2_image *image, const char *path, int channels, stru
     if (status < 0)
         return status;
     media = sniff_bytes(bytes, count);
-    if (count == 0 || media == WS2_MEDIA_PNG || media == WS2_MEDIA_JPEG) {
+    if (count == 0 || media == WS2_MEDIA_PNG || media == WS2_MEDIA_JPEG || is_pnm(bytes, count)) {
         status = ws2_image_decode(image, bytes, count, path, channels, error);
         free(bytes);
         return status;
@@ -343,16 +351,4 @@ int image_output_close(struct image_output *output, int status, struct ws2_error
     free(output->temporary);
     *output = (struct image_output){0};
     return status;
-}
-
-int ws2_pnm_write_file(FILE *file, const struct ws2_image *image, struct ws2_error *error)
-{
-    const size_t bytes = image_bytes(image);
-
-    if (image->channels != 1 && image->channels != 3)
-        return ws2_fail(error, WS2_ERR_USAGE, "PNM has no alpha");
-    if (fprintf(file, "P%d\n%d %d\n255\n", image->channels == 1 ? 5 : 6, image->width, image->height) < 0 ||
-        fwrite(image->data, 1, bytes, file) != bytes)
-        return ws2_fail_errno(error, "cannot write the picture");
-    return 0;
 }

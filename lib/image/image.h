@@ -66,7 +66,7 @@ int ws2_media_sniff(const char *path, struct ws2_error *error);
  * has. PNG: every colour type; 16 bits become 8 by round(v/257). JPEG: CMYK and YCCK become RGB, the EXIF
  * orientation is applied, 12-bit samples are refused. For an animation the first picture. */
 int ws2_image_read(struct ws2_image *image, const char *path, int channels, struct ws2_error *error);
-/* The same from memory (PNG and JPEG only); name is used in messages. */
+/* The same from memory (PNG, JPEG and PNM only); name is used in messages. */
 int ws2_image_decode(struct ws2_image *image, const void *bytes, size_t count, const char *name, int channels,
                      struct ws2_error *error);
 /* A 16-bit PNG as it is, native byte order, [h,w,channels]; *data is released with free(). An 8-bit file is

@@ -22,6 +22,8 @@ int image_output_close(struct image_output *output, int status, struct ws2_error
 /* Each gives 1, 3 or 4 channels as the file has. No path in messages. */
 int image_png_decode(struct ws2_image *image, const uint8_t *bytes, size_t count, struct ws2_error *error);
 int image_jpeg_decode(struct ws2_image *image, const uint8_t *bytes, size_t count, struct ws2_error *error);
+int image_pnm_decode(struct ws2_image *image, const uint8_t *bytes, size_t count, struct ws2_error *error);
+/* Through libav. Messages carry no path either. */
 int image_still_read(struct ws2_image *image, const char *path, struct ws2_error *error);
 
 /* Brings a picture upright: orientation 1..8 as EXIF counts them (1 is upright; 6 turns clockwise by 90 degrees).

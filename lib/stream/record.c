@@ -287,6 +287,18 @@ static int slot_unpack(struct slot *slot, struct ws2_codec *codec, struct ws2_er
                     code == ZSTD_error_checksum_wrong ? "checksum" : ZSTD_getErrorName(size));
 }
 
+int ws2_record_repack(struct ws2_record *record, int level, struct ws2_error *error)
+{
+    for (int i = 0; i < record->count; i++) {
+        struct slot *slot = record->slot[i];
+        const int status = slot->has_raw ? WS2_OK : slot_unpack(slot, codec_of(record), error);
+        if (status != WS2_OK)
+            return status;
+        slot->has_packed = false;
+    }
+    return ws2_record_pack(record, level, error);
+}
+
 int ws2_record_get(struct ws2_record *record, const char *name, struct ws2_tensor *tensor,
                    struct ws2_error *error)
 {

@@ -98,6 +98,17 @@ const char *ws2_head_json(const struct ws2_head *head);
 /* Same role, classes, size and tensor table: records of both may stand in one segment. On a difference
  * returns WS2_ERR_INPUT and names it in error. The sequence name, rate and history may differ. */
 int ws2_head_agree(const struct ws2_head *a, const struct ws2_head *b, struct ws2_error *error);
+/* The head of records that take tensors from both (`tensors`), or of records of both in turn (not `tensors`):
+ * a's, with what only b knows (notes, history entries, rate). Sequence name, role, classes and size must be
+ * equal or known to one only; a tensor name in both is an error with `tensors`. NULL on failure, see error. */
+struct ws2_head *ws2_head_join(const struct ws2_head *a, const struct ws2_head *b, bool tensors,
+                               struct ws2_error *error);
+/* Copies the value of option `key` in the newest entry of `program` to text; false when there is none. */
+bool ws2_head_history_option(const struct ws2_head *head, const char *program, const char *key, char *text,
+                             size_t size);
+/* The entry for people and awk: program, version, seed, model, options, separated by tabs, "-" where absent;
+ * options by blanks; control characters as '?'. Release with free(); NULL when out of memory. */
+char *ws2_head_history_line(const struct ws2_head *head, int index);
 
 /* ---- RECORD ---------------------------------------------------------------------------------------------
  */
@@ -146,6 +157,26 @@ int ws2_record_move(struct ws2_record *to, struct ws2_record *from, const char *
                     struct ws2_error *error);
 /* Compresses every tensor that is not yet compressed, so that writing is only a copy. Done by workers. */
 int ws2_record_pack(struct ws2_record *record, int level, struct ws2_error *error);
+/* Compresses every tensor anew, at this level. */
+int ws2_record_repack(struct ws2_record *record, int level, struct ws2_error *error);
+
+/* ---- hash of the content ------------------------------------------------------------------------------------- */
+
+/* XXH3-128 over what a stream says: equal for streams that differ in compression, history, notes, rate, or the
+ * order of tensors in a record. */
+struct ws2_sum;
+
+#define WS2_SUM_TEXT 33
+
+struct ws2_sum *ws2_sum_new(void); /* NULL when out of memory */
+void ws2_sum_free(struct ws2_sum *sum);
+void ws2_sum_head(struct ws2_sum *sum, const struct ws2_head *head); /* sequence name, role, class names */
+/* Frame number, time stamp, and of every tensor name, type, shape and bytes. 0 or a status. */
+int ws2_sum_record(struct ws2_sum *sum, struct ws2_record *record, struct ws2_error *error);
+/* One tensor and its frame number; nothing when the record lacks it. 0 or a status. */
+int ws2_sum_tensor(struct ws2_sum *sum, struct ws2_record *record, const char *name, struct ws2_error *error);
+/* 32 hexadecimal digits of what was added so far; returns text. */
+const char *ws2_sum_text(const struct ws2_sum *sum, char text[WS2_SUM_TEXT]);
 
 /* ---- reading ---------------------------------------------------------------------------------------------
  */
@@ -170,6 +201,9 @@ int64_t ws2_reader_size(const struct ws2_reader *reader);
 /* Random access in a seekable file through the TAILs. `segments` counts HEADs; records are numbered over the
  * whole file, from 0. Reads metadata only. WS2_ERR_INPUT when the input cannot seek. */
 int ws2_reader_index(struct ws2_reader *reader, int64_t *segments, int64_t *records);
+/* After ws2_reader_index: the record number at which segment `segment` begins, and how many it has; the
+ * reader's head becomes that segment's. 0 or a status. */
+int ws2_reader_segment(struct ws2_reader *reader, int64_t segment, int64_t *first, int64_t *count);
 /* Reads record number `index`; the reader's head becomes that of its segment. 1 or a status. */
 int ws2_reader_at(struct ws2_reader *reader, int64_t index, struct ws2_record *record);
 

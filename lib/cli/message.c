@@ -43,6 +43,12 @@ void ws2_die_text(int status, const char *format, ...)
     leave(status);
 }
 
+void ws2_complain(const struct ws2_error *error)
+{
+    ws2_cli_progress_end();
+    fprintf(stderr, "%s: %s\n", program_name(), error->text);
+}
+
 void ws2_warn(const char *format, ...)
 {
     if (ws2_cli.common.quiet)

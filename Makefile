@@ -29,6 +29,7 @@ TOOLS := $(patsubst tools/%.c,%,$(wildcard tools/ws2-*.c))
 CORE := $(wildcard $(patsubst %,lib/%/*.c,base pool stream image motion mask score synth cli))
 NN := $(wildcard lib/nn/*.c lib/nn/*.cpp lib/train/*.c lib/cam/*.c models/*.c)
 UNIT := $(patsubst tests/unit/%.c,%,$(wildcard tests/unit/test_*.c tests/unit/nn_*.c))
+HELPERS := $(patsubst tests/cli/%.c,%,$(wildcard tests/cli/*.c))
 BENCH := $(patsubst tests/bench/%.c,%,$(wildcard tests/bench/bench_*.c tests/bench/nn_bench_*.c))
 
 # ---- flags ------------------------------------------------------------------------------------------------
@@ -67,7 +68,7 @@ all: deps
 	@$(MAKE) --no-print-directory -j$$(nproc) tools
 
 tools: $(TOOLS:%=$(BIN)/%)
-unit: $(UNIT:%=$(B)/unit/%)
+unit: $(UNIT:%=$(B)/unit/%) $(HELPERS:%=$(B)/helper/%)
 
 $(B)/libws2.a: $(CORE:%.c=$(B)/%.o)
 	@rm -f $@; ar rcs $@ $^
@@ -98,6 +99,8 @@ $(patsubst %,$(BIN)/%,$(filter $(NN_TOOLS),$(TOOLS))): $(BIN)/%: $(B)/tools/%.o 
 	$(call link_nn)
 $(B)/unit/test_%: $(B)/tests/unit/test_%.o $(B)/libws2.a
 	$(call link_core,-lcmocka)
+$(B)/helper/%: $(B)/tests/cli/%.o $(B)/libws2.a
+	$(call link_core)
 $(B)/unit/nn_%: $(B)/tests/unit/nn_%.o $(B)/libws2nn.a $(B)/libws2.a
 	$(call link_nn,-lcmocka)
 $(B)/bench/bench_%: $(B)/tests/bench/bench_%.o $(B)/libws2.a

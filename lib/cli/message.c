@@ -11,10 +11,16 @@ static const char *program_name(void)
     return ws2_cli.program ? ws2_cli.program->name : "ws2";
 }
 
+/* One line on stderr. Names out of a file may hold anything: control characters would make a second line of it
+ * or drive the terminal. */
 static void say(const char *kind, const char *format, va_list args)
 {
     char text[1024];
     vsnprintf(text, sizeof text, format, args);
+    for (char *at = text; *at != '\0'; at++) {
+        if ((unsigned char)*at < 0x20 || *at == 0x7f)
+            *at = '?';
+    }
     fprintf(stderr, "%s: %s%s\n", program_name(), kind, text);
 }
 
@@ -43,10 +49,18 @@ void ws2_die_text(int status, const char *format, ...)
     leave(status);
 }
 
+static void complain(const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    say("", format, args);
+    va_end(args);
+}
+
 void ws2_complain(const struct ws2_error *error)
 {
     ws2_cli_progress_end();
-    fprintf(stderr, "%s: %s\n", program_name(), error->text);
+    complain("%s", error->text);
 }
 
 void ws2_warn(const char *format, ...)

@@ -25,7 +25,7 @@ enum global {
 };
 
 static const struct {
-    const char *module = NULL, *name = NULL;
+    const char *module, *name;
     int global;
 } globals[] = {
     {"collections", "OrderedDict", GLOBAL_ORDERED_DICT},

@@ -63,6 +63,7 @@
  *   packed bytes     | bytes + bytes/64 + 1024
  *   records          | 2000000
  *   name             | 63
+ *   axes and unit    | 63
  *   JSON depth       | 16
  *   JSON values      | 65536
  *   JSON members     | 256

@@ -40,7 +40,8 @@ BENCH := $(patsubst tests/bench/%.c,%,$(wildcard tests/bench/bench_*.c tests/ben
 WARN := -Wall -Wextra -Werror
 OPT := $(if $(SAN),-O1 -g -fno-omit-frame-pointer -fsanitize=address$(,)undefined -fno-sanitize-recover=undefined,-O3 -g)
 CPPFLAGS := -Ilib -I. -D_GNU_SOURCE -MMD -MP
-CFLAGS := -std=gnu11 $(WARN) $(OPT) -pthread -fno-math-errno
+# No fused multiply-add unless asked for: results must not depend on the processor that ran a program.
+CFLAGS := -std=gnu11 $(WARN) $(OPT) -pthread -fno-math-errno -ffp-contract=off
 LDFLAGS := -pthread -Wl,--as-needed $(if $(SAN),-fsanitize=address$(,)undefined)
 LDLIBS := -lavformat -lavcodec -lswscale -lavutil -lpng -ljpeg -ljansson -lzstd -lxxhash -ldl -lm
 

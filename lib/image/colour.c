@@ -148,6 +148,7 @@ static void hsv_from_rgb_u8(const uint8_t rgb[3], int high, int low, uint8_t hsv
     const float r = (float)(high - rgb[0]) / spread, g = (float)(high - rgb[1]) / spread;
     const float b = (float)(high - rgb[2]) / spread;
     float h;
+    double turn;
 
     if (rgb[0] == high)
         h = b - g;
@@ -155,8 +156,8 @@ static void hsv_from_rgb_u8(const uint8_t rgb[3], int high, int low, uint8_t hsv
         h = (float)(2.0 + r - b);
     else
         h = (float)(4.0 + g - r);
-    h = (float)(h / 6.0 + 1.0);
-    h = h >= 1.0f ? h - 1.0f : h;
+    turn = h / 6.0 + 1.0;
+    h = (float)(turn >= 1.0 ? turn - 1.0 : turn);
     hsv[0] = (uint8_t)(int)(h * 255.0);
     hsv[1] = (uint8_t)(int)(spread / (float)high * 255.0);
     hsv[2] = (uint8_t)high;

@@ -16,7 +16,8 @@ struct ws2_video_writer {
     AVPacket *packet;
     AVFrame *frame;
     struct SwsContext *scale;
-    struct ws2_image padded;
+    void *padded;
+    size_t padded_capacity;
     struct libav_log log;
     int64_t frames;
 };
@@ -124,7 +125,7 @@ static int writer_release(struct ws2_video_writer *writer)
     av->avcodec_free_context(&writer->codec);
     av->avformat_free_context(writer->format);
     failed = libav_file_close(av, &writer->file);
-    ws2_image_free(&writer->padded);
+    free(writer->padded);
     return failed;
 }
 
@@ -209,19 +210,24 @@ static int writer_encode(struct ws2_video_writer *writer, AVFrame *frame, struct
                                                           : writer_fail(writer, "cannot encode", code, error);
 }
 
-/* The picture as RGB of even sides, the last column and row repeated where one is missing. */
+/* swscale's vector code reads a little beyond a row. */
+static size_t padded_stride(const struct ws2_video_writer *writer)
+{
+    return ((size_t)writer->codec->width * 3 + 63) / 64 * 64 + 64;
+}
+
+/* The picture as RGB rows of even width and number, the last column and row repeated where one is missing. */
 static int writer_pad(struct ws2_video_writer *writer, const struct ws2_image *image, struct ws2_error *error)
 {
     const int w = writer->codec->width, h = writer->codec->height, c = image->channels;
-    struct ws2_image *to = &writer->padded;
-    const int status = ws2_image_reset(to, w, h, 3, error);
+    const size_t stride = padded_stride(writer);
 
-    if (status < 0)
-        return status;
+    if (ws2_reserve(&writer->padded, &writer->padded_capacity, stride * (size_t)h))
+        return ws2_fail(error, WS2_ERR_SYSTEM, "%s: no memory", writer->path);
     for (int y = 0; y < h; y++) {
         const uint8_t *in =
             image->data + (size_t)(y < image->height ? y : y - 1) * (size_t)image->width * (size_t)c;
-        uint8_t *out = to->data + (size_t)y * (size_t)w * 3;
+        uint8_t *out = (uint8_t *)writer->padded + (size_t)y * stride;
 
         for (int x = 0; x < w; x++) {
             const uint8_t *p = in + (x < image->width ? x : x - 1) * c;
@@ -229,6 +235,7 @@ static int writer_pad(struct ws2_video_writer *writer, const struct ws2_image *i
             for (int k = 0; k < 3; k++)
                 out[3 * x + k] = p[c == 1 ? 0 : k];
         }
+        memset(out + 3 * w, 0, stride - 3 * (size_t)w);
     }
     return 0;
 }
@@ -237,7 +244,7 @@ int ws2_video_put(struct ws2_video_writer *writer, const struct ws2_image *image
 {
     const struct libav *av = writer->av;
     const uint8_t *planes[4] = {NULL};
-    const int strides[4] = {writer->codec->width * 3};
+    const int strides[4] = {(int)padded_stride(writer)};
     int status;
 
     if (image->width != writer->width || image->height != writer->height)
@@ -248,7 +255,7 @@ int ws2_video_put(struct ws2_video_writer *writer, const struct ws2_image *image
         return status;
     if (av->av_frame_make_writable(writer->frame) < 0)
         return ws2_fail(error, WS2_ERR_SYSTEM, "%s: no memory", writer->path);
-    planes[0] = writer->padded.data;
+    planes[0] = writer->padded;
     av->sws_scale(writer->scale, planes, strides, 0, writer->codec->height, writer->frame->data,
                   writer->frame->linesize);
     writer->frame->pts = writer->frames++;

@@ -59,6 +59,7 @@ void ws2_cli_walk(const struct ws2_common *common, const struct ws2_walk *walk)
         ws2_reader_close(reader);
     }
     ws2_cli_progress_end();
+    ws2_note("%lld records, %.2f s", (long long)seen, ws2_seconds_since(&ws2_cli.began));
     ws2_record_free(record);
 }
 

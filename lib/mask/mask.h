@@ -1,0 +1,236 @@
+/*
+ * mask: binary masks. Bit planes with morphology, components and hole filling; the belt of one camera and the
+ * mask of what lies on it (background removal: WS2 section 4, POF-CAM section 4.1; the numbers those papers
+ * leave open are fields of ws2_foreground_params and ws2_belt_params).
+ *
+ * Pixels are row-major, [h,w]; frames are packed RGB u8[h,w,3]. Results do not depend on the number of threads.
+ * Functions return 0 or a ws2_status with the message in `error`. Objects belong to one thread at a time unless
+ * said otherwise; different objects are independent. Knows base, pool and motion.
+ */
+#ifndef WS2_MASK_H
+#define WS2_MASK_H
+
+#include "base/base.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* ---- bit planes ------------------------------------------------------------------------------------------ */
+
+/* One bit per pixel: bit x%64 of word[y * stride + x/64]. Bits at and above `width` of a row are always 0.
+ * Zero-initialise it; ws2_bits_free releases the memory. */
+struct ws2_bits {
+    int64_t height, width;
+    int64_t stride; /* words of a row: (width + 63) / 64 */
+    uint64_t *word;
+    size_t capacity; /* bytes */
+};
+
+/* Gives it a size, all bits 0. Keeps the memory when it suffices. */
+int ws2_bits_reset(struct ws2_bits *bits, int64_t height, int64_t width, struct ws2_error *error);
+void ws2_bits_free(struct ws2_bits *bits);
+/* From and to u8[h,w]: every byte that is not 0 sets a bit; a bit gives 0 or 1. Size by the bits. */
+void ws2_bits_from_bytes(struct ws2_bits *bits, const uint8_t *byte);
+void ws2_bits_to_bytes(const struct ws2_bits *bits, uint8_t *byte);
+int64_t ws2_bits_count(const struct ws2_bits *bits); /* bits that are 1 */
+
+/* Memory that the functions below need, kept for reuse. Zero-initialise it. */
+struct ws2_bits_scratch {
+    void *row, *run;
+    size_t row_capacity, run_capacity;
+    struct ws2_bits plane;
+};
+void ws2_bits_scratch_free(struct ws2_bits_scratch *scratch);
+
+/* Morphology with a disc of `radius` pixels: row dy reaches round(sqrt(radius^2 - dy^2)) to both sides, as
+ * OpenCV's elliptic element of side 2*radius+1. Radius 1 is the 3x3 cross, 3 is the 7x7 disc, 0 copies; above
+ * 1023 is WS2_ERR_USAGE.
+ * Beyond the edge of the image nothing is added and nothing taken away: erosion sees 1 there, dilation 0.
+ * `to` is given the size of `from` and must be another object; open and close work in place. */
+int ws2_bits_dilate(struct ws2_bits *to, const struct ws2_bits *from, int radius,
+                    struct ws2_bits_scratch *scratch, struct ws2_error *error);
+int ws2_bits_erode(struct ws2_bits *to, const struct ws2_bits *from, int radius,
+                   struct ws2_bits_scratch *scratch, struct ws2_error *error);
+int ws2_bits_open(struct ws2_bits *bits, int radius, struct ws2_bits_scratch *scratch,
+                  struct ws2_error *error); /* erode, then dilate */
+int ws2_bits_close(struct ws2_bits *bits, int radius, struct ws2_bits_scratch *scratch,
+                   struct ws2_error *error); /* dilate, then erode */
+
+/* Components of ones are joined along edges and corners (8 neighbours), those of zeros along edges (4). */
+
+/* Sets every component of zeros that does not touch the edge of the image and has at most `area` pixels. */
+int ws2_bits_fill_holes(struct ws2_bits *bits, double area, struct ws2_bits_scratch *scratch,
+                        struct ws2_error *error);
+/* Clears every component of ones that has fewer than `area` pixels. */
+int ws2_bits_drop_small(struct ws2_bits *bits, double area, struct ws2_bits_scratch *scratch,
+                        struct ws2_error *error);
+/* label[h,w] = 0 where a bit is 0, else the number of its component, from 1 in the order of their first pixels.
+ * Returns how many there are. */
+int64_t ws2_bits_label(const struct ws2_bits *bits, int32_t *label, struct ws2_bits_scratch *scratch,
+                       struct ws2_error *error);
+
+/* ---- the belt of one camera ---------------------------------------------------------------------------------- */
+
+/* What one camera sees where nothing lies on the belt. */
+struct ws2_belt {
+    int64_t height, width;
+    float *luma;         /* [h,w] background B, grey levels 0..255 */
+    float *scale;        /* [h,w] spread s of the luma, grey levels, > 0 */
+    float *rgb;          /* [h,w,3] background by channel */
+    float *rgb_scale;    /* [h,w,3] spread by channel, or NULL: only WS2_CHANNELS_MAX needs it */
+    float *share;        /* [h,w] share of the samples that call this pixel foreground, 0..1; may be NULL */
+    float saturation[2]; /* S_B and MAD_S: median of the saturation 0..255 and of its distance to S_B */
+};
+
+/* Allocates all arrays (rgb_scale on request), zeroed. The belt is empty afterwards when that fails. */
+int ws2_belt_make(struct ws2_belt *belt, int64_t height, int64_t width, bool rgb_scale,
+                  struct ws2_error *error);
+void ws2_belt_free(struct ws2_belt *belt); /* releases and zeroes */
+
+/* Text of 16 hexadecimal digits that tells belts with different values apart; for the stream's history. */
+void ws2_belt_digest(const struct ws2_belt *belt, char digest[17]);
+
+/* ---- foreground -------------------------------------------------------------------------------------------------- */
+
+enum ws2_channels {
+    WS2_CHANNELS_LUMA, /* deviation of the luma */
+    WS2_CHANNELS_MAX   /* the largest deviation among R, G, B: sees items of the belt's luma */
+};
+
+/* A pixel is foreground when it deviates from the belt,
+ *     |Y - B| / s > z  and  |Y - B| > difference          (for one of R, G, B with WS2_CHANNELS_MAX),
+ * or when its saturation S is above T, unless it is a static reflex:
+ *     Y > reflex_luma  and  S < reflex_saturation  and  B > reflex_belt.
+ * Y is the luma of ws2_rgb_planes; S = 255 (max - min) / max of R, G, B, rounded (halves up), and 0 where
+ * max < dark. T = saturation, or when that is negative S_B + saturation_z * 1.4826 * MAD_S held within
+ * [saturation_low, saturation_high].
+ * Then: open, close, fill holes, drop small components, dilate. Radii are in pixels of an image of
+ * reference x reference pixels and are multiplied by sqrt(h*w) / reference and rounded (a radius below half a
+ * pixel does nothing); reference 0 takes them as they are. Areas are shares of the image. */
+struct ws2_foreground_params {
+    double z, difference;
+    enum ws2_channels channels;
+    double saturation, saturation_low, saturation_high, saturation_z;
+    int dark;
+    double reflex_luma, reflex_saturation, reflex_belt;
+    double open, close, hole, component, dilate;
+    double reference;
+    /* Exposure drift: Y, R, G, B are first divided by the ratio of the medians of frame and belt luma over the
+     * outer `strip` pixels of the image (a radius like those above, at least 1). The reflex rule and S see the
+     * frame as it is. */
+    bool drift;
+    double strip;
+};
+
+/* 3.5, 12, luma, auto within 40..90 at 6, dark 30, reflex 240 20 200, open 1, close 3, hole 0.02, component 0.0005,
+ * dilate 1, reference 512, no drift, strip 16. */
+struct ws2_foreground_params ws2_foreground_defaults(void);
+
+/* A radius of the parameters in pixels of an h x w image. */
+int ws2_foreground_radius(const struct ws2_foreground_params *params, double radius, int64_t height,
+                          int64_t width);
+/* The threshold T for this belt. */
+double ws2_foreground_saturation(const struct ws2_foreground_params *params, const float saturation[2]);
+
+/* A belt and parameters turned into thresholds. Constant after it is made: shared by all threads. Keeps nothing
+ * of the belt. A belt with values that are not finite, a luma outside 0..255, a scale that is not above 0 or
+ * without rgb_scale where it is needed is WS2_ERR_INPUT; parameters that make no sense are WS2_ERR_USAGE. */
+struct ws2_foreground;
+int ws2_foreground_new(struct ws2_foreground **foreground, const struct ws2_belt *belt,
+                       const struct ws2_foreground_params *params, struct ws2_error *error);
+void ws2_foreground_free(struct ws2_foreground *foreground);
+
+/* Memory of one thread. NULL when there is none. */
+struct ws2_foreground_scratch;
+struct ws2_foreground_scratch *ws2_foreground_scratch_new(const struct ws2_foreground *foreground);
+void ws2_foreground_scratch_free(struct ws2_foreground_scratch *scratch);
+
+/* fg[h,w] = 1 where the frame rgb[h,w,3] shows something that is not the belt, else 0. Sizes are those of the
+ * belt. fg may be NULL; the mask is also left in ws2_foreground_bits until the next call. */
+int ws2_foreground_mask(const struct ws2_foreground *foreground, struct ws2_foreground_scratch *scratch,
+                        const uint8_t *rgb, uint8_t *fg, struct ws2_error *error);
+struct ws2_bits *ws2_foreground_bits(struct ws2_foreground_scratch *scratch);
+
+/* The three images of WS2 (section 4): items cut out, or belt alone. out[h,w,3] = rgb where the bit is `keep`,
+ * else the colour fill[3]. out may be rgb itself. */
+void ws2_mask_apply(const struct ws2_bits *mask, bool keep, const uint8_t fill[3], const uint8_t *rgb,
+                    uint8_t *out);
+
+/* ---- estimating the belt ----------------------------------------------------------------------------------------- */
+
+enum ws2_statistic {
+    WS2_STATISTIC_MEDIAN,
+    WS2_STATISTIC_MODE /* first pass by the histogram mode (ws2_stack_mode): for belts hidden more often than not */
+};
+
+struct ws2_belt_params {
+    enum ws2_statistic statistic;
+    int passes;   /* 1 .. 9; 2: the second leaves out what the belt of the first calls foreground */
+    int least;    /* a pixel with fewer samples left keeps what it had: 20 */
+    double floor; /* least spread, grey levels: 2.0 */
+    int window;   /* side of the square over which the spread is averaged, odd: 5; the square is cut off at
+                         * the edge of the image */
+    struct ws2_foreground_params foreground; /* of the masks between the passes */
+};
+struct ws2_belt_params ws2_belt_defaults(void);
+
+/* Sample frames of one camera, kept as colour planes: 4 bytes a pixel and sample, and after the first pass one
+ * bit more. */
+struct ws2_samples;
+int ws2_samples_new(struct ws2_samples **samples, int64_t height, int64_t width, int capacity, int dark,
+                    struct ws2_error *error);
+void ws2_samples_free(struct ws2_samples *samples);
+/* Copies a frame into place `index`, 0 .. capacity-1. Different places may be written by several threads at the
+ * same time. A place is written once. */
+void ws2_samples_set(struct ws2_samples *samples, int index, const uint8_t *rgb);
+
+struct ws2_belt_report {
+    int samples;
+    double
+        covered; /* share of pixels that the belt's own masks call foreground in more than half of the samples;
+                     * above 0.05 the premise that the belt is mostly bare does not hold */
+    int64_t scarce; /* pixels with fewer than `least` samples left in the last pass */
+};
+
+/* Background, spread and saturation from the first `count` samples:
+ *     B = median of Y, MAD = median |Y - B|, s = mean over the window of max(1.4826 MAD, floor);
+ *     pass 2 .. : the same from the samples that the masks of the belt so far call background.
+ * Channels likewise, in the last pass (where too few samples remain: from all samples). S_B and MAD_S are over all
+ * pixels of all samples. share and report are from masks of the final belt. */
+int ws2_belt_estimate(struct ws2_belt *belt, struct ws2_samples *samples, int count,
+                      const struct ws2_belt_params *params, int threads, struct ws2_belt_report *report,
+                      struct ws2_error *error);
+
+/* ---- coarse masks -------------------------------------------------------------------------------------------- */
+
+/* From class maps to the mask of one class (WS2 section 4, and its published evaluation code). Both rules first
+ * divide each class map by its own maximum over the image (a map without a positive value counts as all zero),
+ * which removes the confidence: see `absolute`. */
+enum ws2_coarse_rule {
+    WS2_COARSE_ARGMAX,   /* 1 where the class wins; ties and all-zero pixels go to the lowest index */
+    WS2_COARSE_THRESHOLD /* 1 where its own map is above the threshold; the other maps are not looked at */
+};
+
+struct ws2_coarse {
+    enum ws2_coarse_rule rule;
+    int target;      /* index of the class wanted */
+    float threshold; /* 0..1, WS2_COARSE_THRESHOLD only; the mask is map > threshold */
+    bool absolute; /* take the values as they are: maps that are probabilities already (not in the papers) */
+};
+
+#define WS2_COARSE_LEVEL 0.30 /* usual threshold of the literature for maps of maximum 1 */
+
+/* cam f16[classes,pixels] (half floats) -> mask u8[pixels], 0/1. WS2_ERR_INPUT for a value that is not finite
+ * and for a target outside 0 .. classes-1. Needs no memory. */
+int ws2_coarse_mask(const struct ws2_coarse *coarse, const uint16_t *cam, int64_t classes, size_t pixels,
+                    uint8_t *mask, struct ws2_error *error);
+
+/* mask[i] = 0 where within[i] is 0. */
+void ws2_coarse_cut(uint8_t *mask, const uint8_t *within, size_t pixels);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

@@ -2,7 +2,7 @@
  * maxima, once for the decision. */
 #include <math.h>
 #include <string.h>
-#include "mask/coarse.h"
+#include "mask/mask.h"
 
 enum { BLOCK = 4096, CLASSES = 64 };
 

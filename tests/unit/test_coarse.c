@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <cmocka.h>
-#include "mask/coarse.h"
+#include "mask/mask.h"
 
 /* Makes the mask of `target` from float maps. */
 static int make(struct ws2_coarse coarse, const float *cam, int classes, size_t pixels, uint8_t *mask)

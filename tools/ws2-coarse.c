@@ -1,0 +1,158 @@
+/* ws2-coarse: class maps -> mask of one class. */
+#include <math.h>
+#include <string.h>
+#include "cli/cli.h"
+#include "mask/mask.h"
+
+struct job {
+    const char *in, *out, *class, *within;
+    struct ws2_coarse coarse;
+    double threshold, min_prob;
+    int rule;
+    int classes; /* of the segment being read */
+    const struct ws2_program *program;
+    const struct ws2_common *common;
+};
+
+static int find_class(const struct ws2_head *head, const char *name)
+{
+    for (int i = 0; i < ws2_head_classes(head); i++)
+        if (strcmp(ws2_head_class(head, i), name) == 0)
+            return i;
+    return -1;
+}
+
+static int need(const struct ws2_head *head, const char *name, enum ws2_dtype dtype, struct ws2_error *error)
+{
+    const struct ws2_tensor_info *info = ws2_head_find(head, name);
+    if (info == NULL)
+        return ws2_fail(error, WS2_ERR_INPUT, "no tensor '%s'", name);
+    if (info->dtype != dtype)
+        return ws2_fail(error, WS2_ERR_INPUT, "tensor '%s' is %s, not %s", name, ws2_dtype_name(info->dtype),
+                        ws2_dtype_name(dtype));
+    return 0;
+}
+
+static int begin(void *context, const struct ws2_head *in, struct ws2_head *out, struct ws2_error *error)
+{
+    struct job *job = context;
+    job->classes = ws2_head_classes(in);
+    job->coarse.target = find_class(in, job->class);
+    if (need(in, job->in, WS2_F16, error) < 0)
+        return error->status;
+    if (job->classes == 0)
+        return ws2_fail(error, WS2_ERR_INPUT, "the stream does not name its classes");
+    if (job->coarse.target < 0)
+        return ws2_fail(error, WS2_ERR_INPUT, "the stream has no class '%s'", job->class);
+    if (job->within && need(in, job->within, WS2_U8, error) < 0)
+        return error->status;
+    if (job->min_prob > 0 && need(in, "prob", WS2_F32, error) < 0)
+        return error->status;
+    if (ws2_head_add_tensor(out, job->out, WS2_U8, "h,w", "0/1", error) < 0)
+        return error->status;
+    return ws2_cli_history(job->program, job->common, out, NULL);
+}
+
+/* 1: the frame probably holds the class; 0: it does not; or a status. */
+static int present(const struct job *job, struct ws2_record *record, struct ws2_error *error)
+{
+    struct ws2_tensor prob;
+    if (job->min_prob <= 0)
+        return 1;
+    int status = ws2_record_want(record, "prob", WS2_F32, 1, &prob, error);
+    if (status < 0)
+        return status;
+    if (prob.shape.dim[0] != job->classes)
+        return ws2_fail(error, WS2_ERR_INPUT, "tensor 'prob' has %lld values for %d classes",
+                        (long long)prob.shape.dim[0], job->classes);
+    float p = ((const float *)prob.data)[job->coarse.target];
+    if (isnan(p))
+        return ws2_fail(error, WS2_ERR_INPUT, "tensor 'prob' holds a value that is not a number");
+    return p >= (float)job->min_prob;
+}
+
+static int cut(const struct job *job, struct ws2_record *record, const struct ws2_shape *shape, uint8_t *mask,
+               struct ws2_error *error)
+{
+    struct ws2_tensor within;
+    char found[96], wanted[96];
+    int status = ws2_record_want(record, job->within, WS2_U8, 2, &within, error);
+    if (status < 0)
+        return status;
+    if (!ws2_shape_equal(&within.shape, shape))
+        return ws2_fail(error, WS2_ERR_INPUT, "tensor '%s' is %s, the maps are %s", job->within,
+                        ws2_shape_text(&within.shape, found, sizeof found),
+                        ws2_shape_text(shape, wanted, sizeof wanted));
+    ws2_coarse_cut(mask, within.data, within.bytes);
+    return 0;
+}
+
+static int work(void *context, struct ws2_record *record, int worker, struct ws2_error *error)
+{
+    const struct job *job = context;
+    struct ws2_tensor cam;
+    (void)worker;
+    int status = ws2_record_want(record, job->in, WS2_F16, 3, &cam, error);
+    if (status < 0)
+        return status;
+    if (cam.shape.dim[0] != job->classes)
+        return ws2_fail(error, WS2_ERR_INPUT, "tensor '%s' has %lld maps for %d classes", job->in,
+                        (long long)cam.shape.dim[0], job->classes);
+    struct ws2_shape shape = ws2_shape_2(cam.shape.dim[1], cam.shape.dim[2]);
+    uint8_t *mask = ws2_record_add(record, job->out, WS2_U8, &shape, error);
+    if (mask == NULL)
+        return error->status;
+    size_t pixels = (size_t)(shape.dim[0] * shape.dim[1]);
+    int shown = present(job, record, error);
+    if (shown < 0)
+        return shown;
+    status = ws2_coarse_mask(&job->coarse, cam.data, job->classes, pixels, mask, error);
+    if (status < 0) {
+        ws2_error_prefix(error, "tensor '%s'", job->in);
+        return status;
+    }
+    if (!shown)
+        memset(mask, 0, pixels);
+    return job->within ? cut(job, record, &shape, mask, error) : 0;
+}
+
+int main(int argc, char **argv)
+{
+    static struct job job = {.in = "cam", .out = "coarse", .class = "before", .threshold = NAN};
+    static const struct ws2_option options[] = {
+        {"rule", 0, WS2_OPT_CHOICE, &job.rule, "argmax|threshold", "how the maps decide", true, 0, 0},
+        {"threshold", 't', WS2_OPT_REAL, &job.threshold, "T",
+         "mask where the class's own map is above T; implies --rule threshold [0.3]", true, 0, 1},
+        {"class", 0, WS2_OPT_TEXT, &job.class, "NAME", "class wanted", true, 0, 0},
+        {"min-prob", 0, WS2_OPT_REAL, &job.min_prob, "P",
+         "empty mask where the frame's probability of the class is below P", true, 0, 1},
+        {"within", 0, WS2_OPT_TEXT, &job.within, "NAME", "cut to this mask, such as fg", true, 0, 0},
+        {"absolute", 0, WS2_OPT_FLAG, &job.coarse.absolute, NULL, "do not divide each map by its maximum",
+         true, 0, 0},
+        {"in", 0, WS2_OPT_TEXT, &job.in, "NAME", "maps", true, 0, 0},
+        {"out", 0, WS2_OPT_TEXT, &job.out, "NAME", "mask to add", true, 0, 0},
+        {0},
+    };
+    static const struct ws2_program program = {
+        .name = "ws2-coarse",
+        .operands = "[FILE...]",
+        .summary = "make the mask of one class from class maps",
+        .reads = "cam:f16[c,h,w] prob:f32[c] fg:u8[h,w]",
+        .adds = "coarse:u8[h,w]",
+        .examples = "  ws2-coarse b1.cam.ws2 | ws2-iou\n"
+                    "  ws2-coarse -t 0.4 --within fg -o b1.mask.ws2 b1.cam.ws2",
+        .takes = WS2_TAKES_INPUT | WS2_TAKES_OUTPUT | WS2_TAKES_THREADS | WS2_TAKES_PROGRESS,
+        .options = options,
+    };
+    const struct ws2_common common = ws2_cli_begin(&program, argc, argv);
+    const struct ws2_filter filter = {.begin = begin, .work = work, .context = &job};
+    job.program = &program;
+    job.common = &common;
+    if (!isnan(job.threshold))
+        job.rule = WS2_COARSE_THRESHOLD;
+    else if (job.rule == WS2_COARSE_THRESHOLD)
+        job.threshold = WS2_COARSE_LEVEL;
+    job.coarse.rule = (enum ws2_coarse_rule)job.rule;
+    job.coarse.threshold = (float)job.threshold;
+    return ws2_cli_filter(&program, &common, &filter);
+}

@@ -89,9 +89,8 @@ static void advance(struct input *input)
         ws2_die(ws2_reader_error(input->reader));
     input->there = got > 0;
     if (input->there && ws2_record_frame(input->record) <= last)
-        ws2_die_text(WS2_ERR_INPUT, "%s: %s: frame %lld follows frame %lld", input->path,
-                     ws2_head_seq(ws2_reader_head(input->reader)), (long long)ws2_record_frame(input->record),
-                     (long long)last);
+        ws2_die_text(WS2_ERR_INPUT, "%s: frame %lld follows frame %lld", input->path,
+                     (long long)ws2_record_frame(input->record), (long long)last);
 }
 
 /* The smallest frame number that any input is at; -1 when all have ended. */

@@ -94,7 +94,7 @@ static int join_key(json_t *to, const json_t *from, const char *key, bool equal,
     if (mine != NULL) {
         char *a = json_dumps(mine, JSON_ENCODE_ANY | JSON_COMPACT);
         char *b = json_dumps(value, JSON_ENCODE_ANY | JSON_COMPACT);
-        ws2_fail(error, WS2_ERR_INPUT, "%s differs: %s and %s", key, a ? a : "?", b ? b : "?");
+        ws2_fail(error, WS2_ERR_INPUT, "different %s: %s and %s", key, a ? a : "?", b ? b : "?");
         free(a);
         free(b);
         return WS2_ERR_INPUT;

@@ -21,7 +21,7 @@ WS2_CLONES void ws2_luma_u8(uint8_t *luma, const uint8_t *rgb, size_t pixels)
         luma[i] = luma_of(rgb + 3 * i);
 }
 
-/* ---- HSV in floats ------------------------------------------------------------------------------------------------------ */
+/* ---- HSV in floats ------------------------------------------------------------------------------- */
 
 static inline float hue_of(float r, float g, float b, float high, float spread)
 {
@@ -99,7 +99,7 @@ void ws2_hsv_rgb(float h, float s, float v, uint8_t rgb[3])
     }
 }
 
-/* ---- jitter --------------------------------------------------------------------------------------------------------------- */
+/* ---- jitter -------------------------------------------------------------------------------------- */
 
 /* base + f (x - base), cut towards zero and clipped: Pillow's blend. */
 static inline uint8_t blend_u8(int base, int x, float factor)

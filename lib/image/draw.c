@@ -4,7 +4,7 @@
 #include <string.h>
 #include "image/internal.h"
 
-/* ---- colour maps ---------------------------------------------------------------------------------------------------------- */
+/* ---- colour maps --------------------------------------------------------------------------------- */
 
 /* Control points, linear in between: least-squares fits to turbo (within 4 levels) and viridis (within 5). */
 static const uint8_t turbo[][3] = {
@@ -90,7 +90,7 @@ void ws2_image_blend(struct ws2_image *image, const struct ws2_image *heat, floa
         image->data[i] = (uint8_t)((image->data[i] * (256 - weight) + heat->data[i] * weight + 128) >> 8);
 }
 
-/* ---- flow ------------------------------------------------------------------------------------------------------------------- */
+/* ---- flow ---------------------------------------------------------------------------------------- */
 
 /* Steps between the six hues of the Middlebury wheel: red-yellow, yellow-green, green-cyan, cyan-blue, blue-magenta,
  * magenta-red. The eye tells yellows and reds apart better than greens, hence the uneven numbers. */
@@ -167,7 +167,7 @@ int ws2_flow_rgb(struct ws2_image *image, const float *flow, int width, int heig
     return 0;
 }
 
-/* ---- outlines ------------------------------------------------------------------------------------------------------------------- */
+/* ---- outlines ------------------------------------------------------------------------------------ */
 
 /* inside[i] = 1 where all of mask[i-reach .. i+reach] (those that exist) are set; stride apart. */
 static void erode_line(uint8_t *inside, const uint8_t *mask, int count, size_t stride, int reach)
@@ -208,7 +208,7 @@ int ws2_draw_outline(struct ws2_image *image, const uint8_t *mask, const uint8_t
     return 0;
 }
 
-/* ---- text ------------------------------------------------------------------------------------------------------------------------- */
+/* ---- text ---------------------------------------------------------------------------------------- */
 
 /* Glyphs of ' ' .. '~', 5 x 7, row by row from the top, left pixel first: bit 34 is the top left one. */
 static const uint64_t font[95] = {
@@ -251,7 +251,7 @@ int ws2_text_width(const char *text, int scale)
     return (int)strlen(text) * 6 * scale;
 }
 
-/* ---- panels ------------------------------------------------------------------------------------------------------------------------ */
+/* ---- panels -------------------------------------------------------------------------------------- */
 
 #define PANEL_GAP 4
 static const uint8_t panel_ground = 24; /* nearly black, so that black panels keep a border */

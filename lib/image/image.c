@@ -62,7 +62,7 @@ int ws2_image_crop(struct ws2_image *image, int x, int y, int width, int height,
     return 0;
 }
 
-/* ---- number of channels ------------------------------------------------------------------------------------- */
+/* ---- number of channels -------------------------------------------------------------------------- */
 
 /* From the last pixel to the first, so that growing in place never overwrites what is still to be read. */
 static void widen_channels(uint8_t *data, size_t pixels, int from, int to)
@@ -111,7 +111,7 @@ int ws2_image_convert(struct ws2_image *image, int channels, struct ws2_error *e
     return 0;
 }
 
-/* ---- orientation ---------------------------------------------------------------------------------------------- */
+/* ---- orientation --------------------------------------------------------------------------------- */
 
 int image_orient(struct ws2_image *image, struct ws2_image *scratch, int orientation, struct ws2_error *error)
 {
@@ -147,7 +147,7 @@ int image_orient(struct ws2_image *image, struct ws2_image *scratch, int orienta
     return 0;
 }
 
-/* ---- reading by content ------------------------------------------------------------------------------------------ */
+/* ---- reading by content -------------------------------------------------------------------------- */
 
 int image_load(const char *path, uint8_t **bytes, size_t *count, struct ws2_error *error)
 {
@@ -310,7 +310,7 @@ int ws2_image_read(struct ws2_image *image, const char *path, int channels, stru
     return status < 0 ? ws2_fail(error, own.status, "%s: %s", path, own.text) : 0;
 }
 
-/* ---- writing ---------------------------------------------------------------------------------------------------------- */
+/* ---- writing ------------------------------------------------------------------------------------- */
 
 int image_output_open(struct image_output *output, const char *path, struct ws2_error *error)
 {

@@ -32,8 +32,7 @@ extern "C" {
 /* Bytes of one picture in memory above this are refused. */
 #define WS2_IMAGE_BYTES_MAX ((size_t)1 << 31)
 
-/* ---- the picture in memory
- * ---------------------------------------------------------------------------------- */
+/* ---- the picture in memory ----------------------------------------------------------------------- */
 
 struct ws2_image {
     int width, height, channels;
@@ -51,8 +50,7 @@ int ws2_image_crop(struct ws2_image *image, int x, int y, int width, int height,
  * grey to RGB by copying, alpha dropped or set to 255. Never composites over a background. */
 int ws2_image_convert(struct ws2_image *image, int channels, struct ws2_error *error);
 
-/* ---- reading pictures
- * ----------------------------------------------------------------------------------------- */
+/* ---- reading pictures ---------------------------------------------------------------------------- */
 
 /* What a file is, told by its first bytes and never by its name. */
 enum ws2_media { WS2_MEDIA_OTHER, WS2_MEDIA_PNG, WS2_MEDIA_JPEG, WS2_MEDIA_STILL, WS2_MEDIA_VIDEO };
@@ -74,8 +72,7 @@ int ws2_image_decode(struct ws2_image *image, const void *bytes, size_t count, c
 int ws2_png_read16(const char *path, uint16_t **data, int *width, int *height, int *channels,
                    struct ws2_error *error);
 
-/* ---- writing pictures
- * ----------------------------------------------------------------------------------------- */
+/* ---- writing pictures ---------------------------------------------------------------------------- */
 
 /* 8-bit grey, RGB or RGBA. level: zlib 0..9. Equal pixels give equal bytes. */
 int ws2_png_write(const char *path, const struct ws2_image *image, int level, struct ws2_error *error);
@@ -99,8 +96,7 @@ int ws2_npy_write(const char *path, enum ws2_dtype dtype, const struct ws2_shape
 int ws2_npy_read(const char *path, enum ws2_dtype *dtype, struct ws2_shape *shape, void **data,
                  struct ws2_error *error);
 
-/* ---- lists of picture files
- * ------------------------------------------------------------------------------------ */
+/* ---- lists of picture files ---------------------------------------------------------------------- */
 
 /* The pictures of one sequence, in order. */
 struct ws2_files {
@@ -126,8 +122,7 @@ void ws2_files_number(struct ws2_files *files);
 int ws2_files_find(const char *folder, const char *stem, char **path, struct ws2_error *error);
 void ws2_files_free(struct ws2_files *files);
 
-/* ---- video
- * ------------------------------------------------------------------------------------------------------- */
+/* ---- video --------------------------------------------------------------------------------------- */
 
 struct ws2_video;
 
@@ -167,8 +162,7 @@ void ws2_video_abandon(struct ws2_video_writer *writer); /* removes the temporar
 /* "libavformat 59.27.100" or NULL when it cannot be loaded: for --version -v. Loads it. */
 const char *ws2_video_library(void);
 
-/* ---- resizing
- * ------------------------------------------------------------------------------------------------------ */
+/* ---- resizing ------------------------------------------------------------------------------------ */
 
 /* Kernels (in = source, out = result, s = in/out along an axis). Half-pixel centres throughout.
  * NEAREST       floor((i + 0.5) s)
@@ -214,9 +208,36 @@ int ws2_image_resize(struct ws2_image *to, const struct ws2_image *from, int wid
 int ws2_resize_f32(float *dst, int out_width, int out_height, const float *src, int in_width, int in_height,
                    int64_t planes, enum ws2_kernel kernel, struct ws2_error *error);
 
-/* ---- colour
- * ----------------------------------------------------------------------------------------------------------
- */
+/* ---- from a frame as filmed to a frame as used --------------------------------------------------- */
+
+/* Crop, then size, as ws2-read does it to frames and to their truth masks. */
+struct ws2_fit {
+    int x, y, crop_width, crop_height; /* crop_width 0: no crop */
+    int width, height;                 /* of the result; 0: as it is after the crop */
+    enum ws2_kernel kernel;
+};
+
+/* "X,Y,W,H" and "N" or "WxH"; NULL leaves that part as it is. */
+int ws2_fit_parse(struct ws2_fit *fit, const char *crop, const char *size, struct ws2_error *error);
+/* Size of the result for a frame of this size; WS2_ERR_INPUT when the crop reaches outside. */
+int ws2_fit_size(const struct ws2_fit *fit, int in_width, int in_height, int *width, int *height,
+                 struct ws2_error *error);
+/* Fills dst, [height,width,c] of the result. The picture is cropped in place. *resizer is kept for the next
+ * call. */
+int ws2_fit_apply(const struct ws2_fit *fit, struct ws2_image *image, uint8_t *dst,
+                  struct ws2_resizer **resizer, struct ws2_error *error);
+/* Fills dst, u8 [height,width] of the result for a frame of frame_width x frame_height, with 1 where the grey
+ * mask is above one half after a PIL-bilinear resize, else 0. A mask of another size than the frame is
+ * WS2_ERR_INPUT, unless nothing is cropped and the shape is the same to the pixel. The mask is cropped in
+ * place. */
+int ws2_fit_truth(const struct ws2_fit *fit, struct ws2_image *mask, int frame_width, int frame_height,
+                  uint8_t *dst, struct ws2_resizer **resizer, struct ws2_error *error);
+/* A rate such as "25", "29.97" or "30000/1001"; WS2_ERR_USAGE unless positive. */
+int ws2_rate_parse(const char *text, int64_t *num, int64_t *den, struct ws2_error *error);
+/* Number of the tick of a clock of this rate that is nearest to a time in microseconds. */
+int64_t ws2_rate_tick(int64_t time, int64_t num, int64_t den);
+
+/* ---- colour -------------------------------------------------------------------------------------- */
 
 /* luma[i] = 0.299 R + 0.587 G + 0.114 B in 0..255, of packed RGB. */
 void ws2_luma_f32(float *luma, const uint8_t *rgb, size_t pixels);
@@ -242,9 +263,7 @@ struct ws2_jitter {
 
 void ws2_jitter_apply(uint8_t *rgb, size_t pixels, const struct ws2_jitter *jitter); /* in place */
 
-/* ---- drawing
- * ---------------------------------------------------------------------------------------------------------
- */
+/* ---- drawing ------------------------------------------------------------------------------------- */
 
 enum ws2_palette { WS2_PALETTE_TURBO, WS2_PALETTE_VIRIDIS, WS2_PALETTE_GREY };
 

@@ -49,7 +49,7 @@ static void jpeg_trap_set(struct jpeg_trap *trap)
     trap->text[0] = '\0';
 }
 
-/* ---- EXIF -------------------------------------------------------------------------------------------------------------- */
+/* ---- EXIF ---------------------------------------------------------------------------------------- */
 
 static unsigned exif_number(const uint8_t *at, int bytes, bool little)
 {
@@ -94,7 +94,7 @@ static int jpeg_orientation(const struct jpeg_decompress_struct *cinfo)
     return 1;
 }
 
-/* ---- reading --------------------------------------------------------------------------------------------------------- */
+/* ---- reading ------------------------------------------------------------------------------------- */
 
 /* CMYK rows to RGB in place of a picture of 4 channels: R = (255-C)(255-K)/255 rounded. Adobe stores 255 - ink. */
 static void cmyk_to_rgb(uint8_t *rgb, const uint8_t *cmyk, size_t pixels, bool adobe)
@@ -176,7 +176,7 @@ int image_jpeg_decode(struct ws2_image *image, const uint8_t *bytes, size_t coun
     return status;
 }
 
-/* ---- writing ------------------------------------------------------------------------------------------------------------ */
+/* ---- writing ------------------------------------------------------------------------------------- */
 
 struct jpeg_writing {
     struct jpeg_compress_struct cinfo;

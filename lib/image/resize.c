@@ -41,7 +41,7 @@ int ws2_kernel_parse(const char *name, enum ws2_kernel *kernel)
     return WS2_ERR_USAGE;
 }
 
-/* ---- taps ------------------------------------------------------------------------------------------------------------ */
+/* ---- taps ---------------------------------------------------------------------------------------- */
 
 static double triangle(double t)
 {
@@ -261,7 +261,7 @@ static float *resizer_scratch(struct ws2_resizer *resizer, size_t bytes, struct 
     return resizer->scratch;
 }
 
-/* ---- Pillow's fixed point -------------------------------------------------------------------------------------------- */
+/* ---- Pillow's fixed point ------------------------------------------------------------------------ */
 
 static inline uint8_t clip_fixed(int32_t sum)
 {
@@ -369,7 +369,7 @@ static int resize_fixed(struct ws2_resizer *resizer, uint8_t *dst, const uint8_t
     return 0;
 }
 
-/* ---- float passes ------------------------------------------------------------------------------------------------------- */
+/* ---- float passes -------------------------------------------------------------------------------- */
 
 /* out[i] = sum over taps of weight[t] rows[t][i] */
 WS2_CLONES static void blend_rows_f32(float *restrict out, const float *restrict rows, size_t stride,
@@ -555,7 +555,7 @@ int ws2_resizer_u8(struct ws2_resizer *resizer, uint8_t *dst, const uint8_t *src
                                : resize_u8_across(resizer, dst, src, channels, error);
 }
 
-/* ---- float maps ---------------------------------------------------------------------------------------------------------- */
+/* ---- float maps ---------------------------------------------------------------------------------- */
 
 static void resize_plane_down(const struct ws2_resizer *resizer, float *dst, const float *src, float *sums)
 {
@@ -602,7 +602,7 @@ int ws2_resizer_f32(struct ws2_resizer *resizer, float *dst, const float *src, i
     return 0;
 }
 
-/* ---- one-shot forms --------------------------------------------------------------------------------------------------------- */
+/* ---- one-shot forms ------------------------------------------------------------------------------ */
 
 int ws2_image_resize(struct ws2_image *to, const struct ws2_image *from, int width, int height,
                      enum ws2_kernel kernel, struct ws2_error *error)

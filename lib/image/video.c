@@ -50,7 +50,7 @@ static int video_fail(struct ws2_video *video, int status, const char *what, int
                     libav_reason(video->av, code, &video->log, reason, sizeof reason));
 }
 
-/* ---- opening ----------------------------------------------------------------------------------------------------------------- */
+/* ---- opening ------------------------------------------------------------------------------------- */
 
 static int video_open_container(struct ws2_video *video, struct ws2_error *error)
 {
@@ -272,7 +272,7 @@ void ws2_video_close(struct ws2_video *video)
     free(video);
 }
 
-/* ---- decoding ------------------------------------------------------------------------------------------------------------------ */
+/* ---- decoding ------------------------------------------------------------------------------------ */
 
 /* The demuxer has ended: the decoder gives what it still holds. */
 static int video_drain(struct ws2_video *video, struct ws2_error *error)
@@ -328,7 +328,7 @@ static int video_decode(struct ws2_video *video, struct ws2_error *error)
     }
 }
 
-/* ---- colours --------------------------------------------------------------------------------------------------------------------- */
+/* ---- colours ------------------------------------------------------------------------------------- */
 
 static bool full_range(const AVFrame *frame)
 {
@@ -397,7 +397,7 @@ static int video_convert(struct ws2_video *video, const AVFrame *frame, struct w
     return 0;
 }
 
-/* ---- next frame -------------------------------------------------------------------------------------------------------------------- */
+/* ---- next frame ---------------------------------------------------------------------------------- */
 
 static int64_t video_time(struct ws2_video *video)
 {
@@ -461,7 +461,7 @@ int ws2_video_next(struct ws2_video *video, struct ws2_image *image, int64_t *pt
     return status < 0 ? status : 1;
 }
 
-/* ---- rare pictures ------------------------------------------------------------------------------------------------------------------- */
+/* ---- rare pictures ------------------------------------------------------------------------------- */
 
 static int still_channels(const struct libav *av, enum AVPixelFormat format)
 {

@@ -12,7 +12,7 @@
 
 #include "image/image.h"
 
-/* ---- the generator of the fixtures (tests/golden/generator.py) ------------------------------------------- */
+/* ---- the generator of the fixtures (tests/golden/generator.py) ----------------------------------- */
 
 static uint32_t next_state(uint32_t *state)
 {
@@ -108,7 +108,7 @@ static void spill(const char *path, const void *bytes, size_t count)
     assert_int_equal(fclose(file), 0);
 }
 
-/* ---- resizing ---------------------------------------------------------------------------------------------- */
+/* ---- resizing ------------------------------------------------------------------------------------ */
 
 struct golden {
     void *data;
@@ -405,7 +405,7 @@ static void resizers_are_kept_and_refuse_nonsense(void **state)
     assert_int_equal(ws2_kernel_parse("lanczos", &kernel), WS2_ERR_USAGE);
 }
 
-/* ---- pictures in memory ---------------------------------------------------------------------------------- */
+/* ---- pictures in memory -------------------------------------------------------------------------- */
 
 static void crop_and_convert(void **state)
 {
@@ -452,7 +452,7 @@ static void hsv_there_and_back(void **state)
     assert_memory_equal(back, ((const uint8_t[]){0, 0, 255}), 3);
 }
 
-/* ---- codecs -------------------------------------------------------------------------------------------------- */
+/* ---- codecs -------------------------------------------------------------------------------------- */
 
 static void png_keeps_every_sample(void **state)
 {
@@ -755,7 +755,7 @@ static void hostile_npy_headers_are_errors(void **state)
     free(bytes);
 }
 
-/* ---- lists of files ------------------------------------------------------------------------------------------ */
+/* ---- lists of files ------------------------------------------------------------------------------ */
 
 static void folders_are_read_in_natural_order(void **state)
 {
@@ -801,7 +801,7 @@ static void folders_are_read_in_natural_order(void **state)
     assert_int_equal(ws2_files_find(in_folder("n"), "f_2", &path, NULL), WS2_ERR_INPUT);
 }
 
-/* ---- video ------------------------------------------------------------------------------------------------------ */
+/* ---- video --------------------------------------------------------------------------------------- */
 
 static void write_video(const char *path, int width, int height, int frames)
 {
@@ -912,7 +912,7 @@ static void no_video_is_an_error(void **state)
     assert_non_null(ws2_video_library());
 }
 
-/* ---- drawing ------------------------------------------------------------------------------------------------------ */
+/* ---- drawing ------------------------------------------------------------------------------------- */
 
 static void outline_marks_the_inner_border(void **state)
 {

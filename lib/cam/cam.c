@@ -1,16 +1,8 @@
-#include "cam/cam.h"
+#include "cam/internal.h"
 
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-
-struct ws2_cam {
-    struct nn *nn;
-    struct ws2_cam_network net;
-    struct ws2_cam_options options;
-    bool closed;    /* no backward pass */
-    int prob_scale; /* index of the scale nearest to 1 */
-};
 
 /* ---- formulas --------------------------------------------------------------------------------------------- */
 
@@ -112,85 +104,50 @@ int ws2_cam_side(int side, double scale)
     return scaled < 1 ? 1 : scaled;
 }
 
-/* ---- activations and gradients ---------------------------------------------------------------------------- */
-
-struct taps {
-    struct ws2_cam *cam;
-    struct nn_tensor *at[WS2_CAM_LAYERS_MAX]; /* by layer of the options, or [0] = the last one */
-    bool leaf;                                /* the graph has begun */
-};
-
-static struct nn_tensor *keep_last(void *context, const char *layer, struct nn_tensor *x)
-{
-    struct taps *taps = context;
-    if (strcmp(layer, taps->cam->net.last) == 0)
-        taps->at[0] = x;
-    return x;
-}
-
-/* The graph begins at the first layer asked for: what lies before it is never differentiated. */
-static struct nn_tensor *keep_graph(void *context, const char *layer, struct nn_tensor *x)
-{
-    struct taps *taps = context;
-    for (int i = 0; i < taps->cam->options.layers; i++) {
-        if (strcmp(layer, taps->cam->options.layer[i]) != 0)
-            continue;
-        if (!taps->leaf)
-            x = nn_requires_grad(taps->cam->nn, nn_detach(taps->cam->nn, x), true);
-        taps->leaf = true;
-        taps->at[i] = x;
-    }
-    return x;
-}
+/* ---- one picture size -------------------------------------------------------------------------------------- */
 
 static struct nn_tensor *probabilities(const struct ws2_cam *cam, struct nn_tensor *logits)
 {
     return cam->net.exclusive ? nn_softmax(cam->nn, logits, 1) : nn_sigmoid(cam->nn, logits);
 }
 
-/* Maps [B,C,h,w] of each layer by one backward pass per class; returns the logits. */
-static struct nn_tensor *by_autograd(struct ws2_cam *cam, struct nn_tensor *x, struct nn_tensor **maps)
+/* Map [B,C,h,w] of one layer, by one backward pass per class: pictures of a batch do not know each other in
+ * evaluation mode, so that the gradient of the batch's sum holds those of all. */
+static struct nn_tensor *by_autograd(struct ws2_cam *cam, struct nn_tensor *x, const char *layer,
+                                     struct nn_tensor **logits)
 {
     struct nn *nn = cam->nn;
-    const int layers = cam->options.layers, classes = cam->net.classes;
-    struct taps taps = {.cam = cam};
-    struct nn_tensor *logits = cam->net.forward(cam->net.model, x, keep_graph, &taps);
-    struct nn_tensor *y = logits;
+    const int classes = cam->net.classes;
+    struct nn_tensor *a, *y, *map[WS2_CAM_CLASSES_MAX];
+    y = *logits = cam->net.forward(cam->net.model, x, layer, true, &a);
     if (cam->options.target == WS2_CAM_PROB)
-        y = probabilities(cam, nn_to_dtype(nn, logits, NN_F64));
-    struct nn_tensor *map[WS2_CAM_LAYERS_MAX][64];
+        y = probabilities(cam, nn_to_dtype(nn, y, NN_F64));
     for (int c = 0; c < classes; c++) {
-        struct nn_tensor *gradient[WS2_CAM_LAYERS_MAX] = {0};
-        nn_grad(nn, nn_sum(nn, nn_select(nn, y, 1, c)), taps.at, layers, c + 1 < classes, false, gradient);
+        struct nn_tensor *gradient = NULL;
+        nn_grad(nn, nn_sum(nn, nn_select(nn, y, 1, c)), &a, 1, c + 1 < classes, false, &gradient);
         nn_no_grad_begin(nn);
-        for (int i = 0; i < layers; i++)
-            map[i][c] = ws2_cam_weigh(nn, cam->options.method, taps.at[i], gradient[i], cam->options.eps);
+        map[c] = ws2_cam_weigh(nn, cam->options.method, a, gradient, cam->options.eps);
         nn_no_grad_end(nn);
     }
-    for (int i = 0; i < layers; i++)
-        maps[i] = nn_stack(nn, map[i], classes, 1);
-    return nn_detach(nn, logits);
+    return nn_stack(nn, map, classes, 1);
 }
 
-/* One map [B,C,h,w]; returns the logits. */
-static struct nn_tensor *by_formula(struct ws2_cam *cam, struct nn_tensor *x, struct nn_tensor **map)
+static struct nn_tensor *by_formula(struct ws2_cam *cam, struct nn_tensor *x, struct nn_tensor **logits)
 {
-    struct taps taps = {.cam = cam};
-    struct nn_tensor *logits = cam->net.forward(cam->net.model, x, keep_last, &taps);
-    *map = ws2_cam_closed(cam->nn, cam->options.method, taps.at[0], cam->net.weight, logits,
+    struct nn_tensor *a;
+    *logits = cam->net.forward(cam->net.model, x, cam->net.last, false, &a);
+    return ws2_cam_closed(cam->nn, cam->options.method, a, cam->net.weight(cam->net.model), *logits,
                           cam->options.target, cam->net.exclusive, cam->options.eps);
-    return logits;
 }
 
-static struct nn_tensor *by_puzzle(struct ws2_cam *cam, struct nn_tensor *x, struct nn_tensor **map)
+static struct nn_tensor *by_puzzle(struct ws2_cam *cam, struct nn_tensor *x, struct nn_tensor **logits)
 {
     struct nn *nn = cam->nn;
-    struct taps taps = {.cam = cam};
-    struct nn_tensor *logits = cam->net.forward(cam->net.model, x, keep_last, &taps);
-    const int64_t k = nn_dim(taps.at[0], 1);
-    struct nn_tensor *weight = nn_reshape(nn, cam->net.weight, ws2_shape_4(cam->net.classes, k, 1, 1));
-    *map = nn_relu(nn, widen(nn, nn_conv2d(nn, taps.at[0], weight, NULL, nn_conv_square(1, 0, 1))));
-    return logits;
+    struct nn_tensor *a;
+    *logits = cam->net.forward(cam->net.model, x, cam->net.last, false, &a);
+    struct nn_tensor *weight = cam->net.weight(cam->net.model);
+    weight = nn_reshape(nn, weight, ws2_shape_4(nn_dim(weight, 0), nn_dim(weight, 1), 1, 1));
+    return nn_relu(nn, widen(nn, nn_conv2d(nn, a, weight, NULL, nn_conv_square(1, 0, 1))));
 }
 
 /* ---- one scale -------------------------------------------------------------------------------------------- */
@@ -204,10 +161,12 @@ static struct nn_tensor *view_maps(struct ws2_cam *cam, struct nn_tensor *x, boo
     struct nn_tensor *maps[WS2_CAM_LAYERS_MAX], *map;
     struct nn_tensor *view = mirrored ? nn_flip(nn, x, across) : x;
     if (cam->options.method == WS2_CAM_PUZZLE) {
-        *logits = by_puzzle(cam, view, &map);
+        map = by_puzzle(cam, view, logits);
     } else {
-        *logits = cam->closed ? by_formula(cam, view, maps) : by_autograd(cam, view, maps);
-        map = ws2_cam_post(nn, maps, cam->closed ? 1 : cam->options.layers, nn_dim(x, 2), nn_dim(x, 3));
+        for (int i = 0; i < cam->options.layers; i++)
+            maps[i] = cam->closed ? by_formula(cam, view, logits)
+                                  : by_autograd(cam, view, cam->options.layer[i], logits);
+        map = ws2_cam_post(nn, maps, cam->options.layers, nn_dim(x, 2), nn_dim(x, 3));
     }
     return mirrored ? nn_flip(nn, map, across) : map;
 }
@@ -257,8 +216,8 @@ int ws2_cam_pictures(struct ws2_cam *cam, int batch, int height, int width, cons
     if (!graph)
         nn_no_grad_begin(nn);
     struct nn_tensor *x = nn_images_u8(nn, batch, height, width, rgb, nn_imagenet_mean, nn_imagenet_std);
-    struct nn_tensor *total =
-        nn_zeros(nn, ws2_shape_4(batch, classes, out_height, out_width), nn_dtype(cam->net.weight));
+    struct nn_tensor *total = nn_zeros(nn, ws2_shape_4(batch, classes, out_height, out_width),
+                                       nn_precision(nn) == NN_F64_MODE ? NN_F64 : NN_F32);
     for (int s = 0; s < cam->options.scales && nn_error(nn) == NULL; s++) {
         const double area = cam->options.scale[s] * cam->options.scale[s];
         const int chunk = area <= 1 ? batch : (int)fmax(1, floor(batch / area));
@@ -305,7 +264,7 @@ static int check(struct ws2_cam *cam, struct ws2_error *error)
                         "puzzle maps need weights with a class convolution (ws2-train --method puzzle)");
     if (o->form == WS2_CAM_AUTOGRAD && (o->method == WS2_CAM_CAM || o->method == WS2_CAM_PUZZLE))
         return ws2_fail(error, WS2_ERR_USAGE, "this method takes no gradient");
-    if (cam->net.classes > 64)
+    if (cam->net.classes > WS2_CAM_CLASSES_MAX)
         return ws2_fail(error, WS2_ERR_USAGE, "%d classes are too many", cam->net.classes);
     cam->closed = only_last && o->form != WS2_CAM_AUTOGRAD;
     return check_layers(cam, error);

@@ -11,7 +11,7 @@
  *     PUZZLE      relu(F), F the output of the class convolution (Puzzle-CAM, Jo and Yu 2021)
  * At the last layer of a network that ends in global average and linear layer G does not depend on the place, so
  * that all but PUZZLE have a closed form: no backward pass, and one forward pass serves all classes. At other
- * layers one forward and one backward pass per class is made.
+ * layers one forward pass per layer and one backward pass per layer and class is made.
  *
  * After the first four: ReLU, subtract the minimum, divide by 1e-7 + maximum at the layer's own size, bilinear to
  * the input's size, mean over layers, ReLU, and the same once more. Several scales: every scale's map is
@@ -20,13 +20,14 @@
  *
  * Maps are f32 in 0..1 and every class reaches about 1, present or not: see the probabilities.
  * Errors and ownership as in nn. One object belongs to the thread of its context.
- * Knows nn and base.
+ * Knows nn, stream, image, pool and base.
  */
 #ifndef WS2_CAM_H
 #define WS2_CAM_H
 
 #include "base/base.h"
 #include "nn/nn.h"
+#include "stream/stream.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -39,26 +40,26 @@ enum ws2_cam_kernel { WS2_CAM_LINEAR, WS2_CAM_CUBIC }; /* of scaled pictures: Op
 
 /* ---- the network as this room sees it --------------------------------------------------------------------- */
 
-/* Called at each layer with its output; the network goes on with what it returns (x itself, or a stand-in). */
-typedef struct nn_tensor *ws2_cam_tap(void *context, const char *layer, struct nn_tensor *x);
-
 /* Filled by the caller from models/. Tensors live in the caller's scope. */
 struct ws2_cam_network {
     void *model; /* handed back to the functions */
     struct nn_params *params;
     int classes;
-    bool exclusive; /* probabilities: softmax (trained with cross-entropy), else a sigmoid for each class */
-    /* [B,3,H,W] -> logits [B,C], in evaluation mode. tap may be NULL. */
-    struct nn_tensor *(*forward)(void *model, struct nn_tensor *images, ws2_cam_tap *tap, void *context);
-    bool (*has_layer)(void *model, const char *layer); /* does forward call the tap for it? */
-    const char *last;                                  /* the layer that the global average reads */
-    struct nn_tensor *weight;                          /* [C,K] or [C,K,1,1] of the head */
-    bool biased;                                       /* the head has a bias: no class maps, no PUZZLE */
+    bool exclusive;   /* probabilities: softmax (trained with cross-entropy), else a sigmoid for each class */
+    bool biased;      /* the head has a bias: no class maps, no PUZZLE */
+    const char *last; /* the layer that the global average reads */
+    bool (*has_layer)(void *model, const char *layer);
+    /* images [B,3,H,W] -> logits [B,C], in evaluation mode, and the output [B,K,h,w] of `layer` in *activation.
+     * graph: the activation is a leaf that requires a gradient, and what follows it is recorded. */
+    struct nn_tensor *(*forward)(void *model, struct nn_tensor *images, const char *layer, bool graph,
+                                 struct nn_tensor **activation);
+    struct nn_tensor *(*weight)(void *model); /* of the head, [C,K] */
 };
 
 /* ---- maps of pictures ------------------------------------------------------------------------------------- */
 
 #define WS2_CAM_LAYERS_MAX 8
+#define WS2_CAM_CLASSES_MAX 64
 #define WS2_CAM_SCALES_MAX 16
 
 struct ws2_cam_options {
@@ -87,6 +88,26 @@ void ws2_cam_close(struct ws2_cam *cam); /* NULL is fine */
  * authors do, and on fewer pictures at a time when s > 1, so that memory grows little with the scale. */
 int ws2_cam_pictures(struct ws2_cam *cam, int batch, int height, int width, const uint8_t *rgb,
                      int out_height, int out_width, float *maps, float *prob, struct ws2_error *error);
+
+/* ---- maps of streams ---------------------------------------------------------------------------------------- */
+
+struct ws2_cam_stream_options {
+    int size; /* side of the network's square input; frames of another size are resized (Pillow's bilinear);
+                     0: each frame as it is */
+    bool masked; /* the network sees rgb * fg, the rest black */
+    int batch;   /* frames at a time */
+    int threads; /* that decode and pack beside the network */
+    /* As in ws2_filter: prepares the head of each segment; called in order, on a thread of its own. */
+    int (*begin)(void *context, const struct ws2_head *in, struct ws2_head *out, struct ws2_error *error);
+    void (*done)(void *context); /* after each record written; may be NULL */
+    void *context;
+};
+
+/* Adds `cam` f16 [C,h,w], of the frame's own size, and `prob` f32 [C] to every record of every segment of reader and
+ * writes them to writer, in order. The bytes do not depend on `threads`. Frames of different sizes may follow each
+ * other. An error stops the output without a TAIL; its text begins with "SEQ: frame N: ". */
+int ws2_cam_stream(struct ws2_cam *cam, const struct ws2_cam_stream_options *options,
+                   struct ws2_reader *reader, struct ws2_writer *writer, struct ws2_error *error);
 
 /* ---- the formulas, one by one ----------------------------------------------------------------------------- */
 

@@ -20,9 +20,6 @@ struct ws2_state {
     double best_key, best_tie;
 };
 
-/* Weights alone, with meta. */
-int ws2_checkpoint_save(const struct nn_params *params, const struct ws2_meta *meta, const char *path,
-                        struct ws2_error *error);
 /* Weights, optimiser, state and meta. */
 int ws2_state_save(const struct ws2_state *state, const struct nn_params *params,
                    const struct nn_optim *optim, const struct ws2_meta *meta, const char *path,

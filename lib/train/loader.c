@@ -150,6 +150,11 @@ int64_t ws2_loader_steps(const struct ws2_loader *loader)
     return loader->options.training ? loader->samples / batch : (loader->samples + batch - 1) / batch;
 }
 
+const struct ws2_loader_options *ws2_loader_settings(const struct ws2_loader *loader)
+{
+    return &loader->options;
+}
+
 int ws2_loader_size(const struct ws2_loader *loader)
 {
     return loader->options.size;

@@ -19,7 +19,8 @@ static struct ws2_terms standard(struct nn *nn, const struct ws2_classifier *net
                                  struct nn_tensor *labels, bool training)
 {
     struct ws2_terms terms = {0};
-    terms.logits = net->logits(net->model, net->features(net->model, images, training));
+    struct nn_tensor *maps;
+    net->forward(net->model, images, training, &terms.logits, &maps);
     if (options->loss == WS2_LOSS_CE)
         terms.class = nn_cross_entropy(nn, terms.logits, labels, NULL, -1, 0);
     else
@@ -34,12 +35,12 @@ static struct ws2_terms puzzle(struct nn *nn, const struct ws2_classifier *net,
                                struct nn_tensor *labels, bool training, double alpha)
 {
     struct ws2_terms terms = {0};
-    struct nn_tensor *y = nn_one_hot(nn, labels, net->classes);
-    struct nn_tensor *whole = net->maps(net->model, net->features(net->model, images, training));
-    struct nn_tensor *tiles = nn_tile(nn, images); /* [4B,3,H/2,W/2] */
-    struct nn_tensor *merged =
-        nn_untile(nn, net->maps(net->model, net->features(net->model, tiles, training)));
-    terms.logits = nn_global_avg_pool(nn, whole);
+    struct nn_tensor *y = nn_one_hot(nn, labels, net->classes), *whole, *parts, *unused;
+    net->forward(net->model, images, training, &terms.logits, &whole);
+    net->forward(net->model, nn_tile(nn, images), training, &unused, &parts); /* [4B,3,H/2,W/2] */
+    struct nn_tensor *merged = nn_untile(nn, parts);
+    if (whole == NULL && nn_error(nn) == NULL)
+        nn_fail(nn, WS2_ERR_MODEL, "puzzle needs a network with a class convolution");
     terms.class = nn_multilabel_soft_margin(nn, terms.logits, y);
     terms.tile = nn_multilabel_soft_margin(nn, nn_global_avg_pool(nn, merged), y);
     if (options->level == WS2_PUZZLE_CAM) {
@@ -61,9 +62,5 @@ struct ws2_terms ws2_loss_terms(const struct ws2_classifier *net, const struct w
     struct nn_tensor *label = nn_from_i64(nn, ws2_shape_1(nn_dim(images, 0)), labels);
     if (options->method == WS2_METHOD_STANDARD)
         return standard(nn, net, options, images, label, training);
-    if (net->maps == NULL) {
-        nn_fail(nn, WS2_ERR_MODEL, "puzzle needs a network with a class convolution");
-        return (struct ws2_terms){0};
-    }
     return puzzle(nn, net, options, images, label, training, ws2_loss_alpha(options, step, steps));
 }

@@ -64,12 +64,13 @@ static void plan_scratch(struct ws2_plan *plan, const struct ws2_recipe_options 
     plan->lr = or_default(o->lr, 0.01);
     plan->poly = true;
     plan->warmup = 0.05;
+    plan->epochs = 3 * plan->epochs;
 }
 
 int ws2_plan_make(struct ws2_plan *plan, const struct ws2_recipe_options *options, enum ws2_method method,
                   bool pretrained, struct nn_params *params, const char *head, struct ws2_error *error)
 {
-    *plan = (struct ws2_plan){0};
+    *plan = (struct ws2_plan){.epochs = 25};
     const bool scratch =
         options->recipe == WS2_RECIPE_SCRATCH || (options->recipe == WS2_RECIPE_AUTO && !pretrained);
     if (scratch)

@@ -336,8 +336,9 @@ static int evaluate_batch(struct nn *nn, const struct ws2_classifier *net, const
 {
     nn_scope_begin(nn);
     nn_no_grad_begin(nn);
-    struct nn_tensor *features = net->features(net->model, batch_images(nn, batch, size), false);
-    nn_to_i64(nn, nn_argmax(nn, net->logits(net->model, features), 1), best, (size_t)batch->count);
+    struct nn_tensor *logits, *maps;
+    net->forward(net->model, batch_images(nn, batch, size), false, &logits, &maps);
+    nn_to_i64(nn, nn_argmax(nn, logits, 1), best, (size_t)batch->count);
     nn_no_grad_end(nn);
     nn_scope_end(nn);
     const int status = nn_check(nn, error);

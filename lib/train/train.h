@@ -102,8 +102,9 @@ void ws2_loader_close(struct ws2_loader *loader);            /* NULL is fine */
 int64_t ws2_loader_samples(const struct ws2_loader *loader); /* of one epoch, before the last is dropped */
 int64_t ws2_loader_class_samples(const struct ws2_loader *loader, int class);
 int64_t ws2_loader_steps(const struct ws2_loader *loader); /* batches of one epoch */
-int ws2_loader_size(const struct ws2_loader *loader);      /* side of the pictures */
-int ws2_loader_batch(const struct ws2_loader *loader);     /* most pictures in a batch */
+const struct ws2_loader_options *ws2_loader_settings(const struct ws2_loader *loader);
+int ws2_loader_size(const struct ws2_loader *loader);  /* side of the pictures */
+int ws2_loader_batch(const struct ws2_loader *loader); /* most pictures in a batch */
 /* Begins an epoch (0, 1, ...): its order and its augmentation depend on seed, epoch and sample only. */
 int ws2_loader_start(struct ws2_loader *loader, int64_t epoch, struct ws2_error *error);
 /* 1: a batch, valid until the next call; 0: the epoch is over; or a status. */
@@ -118,16 +119,13 @@ void ws2_mask_grow(uint8_t *mask, uint8_t *scratch, int width, int height, int m
 
 /* Filled by the caller from models/. Tensors live in the caller's scope. */
 struct ws2_classifier {
-    void *model; /* handed back to the functions */
+    void *model; /* handed back to forward */
     struct nn_params *params;
     int classes;
-    /* [B,3,H,W] -> [B,K,h,w], the last layer after its ReLU. training: batch statistics. */
-    struct nn_tensor *(*features)(void *model, struct nn_tensor *images, bool training);
-    /* features -> [B,C]: global average and linear layer. */
-    struct nn_tensor *(*logits)(void *model, struct nn_tensor *features);
-    /* features -> [B,C,h,w], no ReLU: the 1x1 class convolution whose global average are the logits. NULL
-     * when the head is a linear layer with bias. */
-    struct nn_tensor *(*maps)(void *model, struct nn_tensor *features);
+    /* images [B,3,H,W] -> logits [B,C] and, where the head is a 1x1 convolution whose global average are the
+     * logits, its maps [B,C,h,w] without ReLU; NULL where the head is linear. training: batch statistics. */
+    void (*forward)(void *model, struct nn_tensor *images, bool training, struct nn_tensor **logits,
+                    struct nn_tensor **maps);
 };
 
 /* ---- losses
@@ -136,7 +134,10 @@ struct ws2_classifier {
 
 enum ws2_method { WS2_METHOD_STANDARD, WS2_METHOD_PUZZLE };
 enum ws2_loss { WS2_LOSS_CE, WS2_LOSS_BCE_SOFTMAX }; /* of the standard method */
-enum ws2_puzzle_level { WS2_PUZZLE_FEATURE, WS2_PUZZLE_CAM }; /* what the reconstruction term of Puzzle-CAM compares */
+enum ws2_puzzle_level {
+    WS2_PUZZLE_FEATURE,
+    WS2_PUZZLE_CAM
+}; /* what the reconstruction term of Puzzle-CAM compares */
 
 struct ws2_loss_options {
     enum ws2_method method;
@@ -187,9 +188,10 @@ struct ws2_recipe_options {
 /* A recipe with nothing left open. */
 struct ws2_plan {
     struct nn_optim_options optim;
-    double lr;     /* of group 0 */
-    bool poly;     /* falls by (1 - t/T)^0.9; else constant */
-    double warmup; /* share of all steps in which the rate rises linearly */
+    double lr;      /* of group 0 */
+    bool poly;      /* falls by (1 - t/T)^0.9; else constant */
+    double warmup;  /* share of all steps in which the rate rises linearly */
+    int64_t epochs; /* that the recipe asks for: 25, from scratch 75 */
 };
 
 /* Resolves AUTO, puts the parameters of the registry into the optimiser's groups and fills the plan. `head`
@@ -198,8 +200,6 @@ int ws2_plan_make(struct ws2_plan *plan, const struct ws2_recipe_options *option
                   bool pretrained, struct nn_params *params, const char *head, struct ws2_error *error);
 /* The learning rate of group 0 at step t of T, counted from 0. */
 double ws2_plan_rate(const struct ws2_plan *plan, int64_t step, int64_t steps);
-#define WS2_EPOCHS_PAPER 25
-#define WS2_EPOCHS_SCRATCH 75
 
 /* ---- the training loop
  * --------------------------------------------------------------------------------------------------- */
@@ -215,6 +215,10 @@ struct ws2_meta {
 };
 /* Adds or replaces; WS2_ERR_USAGE when it does not fit. */
 int ws2_meta_set(struct ws2_meta *meta, const char *key, const char *format, ...) WS2_PRINTF(3, 4);
+
+/* Writes the parameters as they are, with meta, as .safetensors. */
+int ws2_checkpoint_save(const struct nn_params *params, const struct ws2_meta *meta, const char *path,
+                        struct ws2_error *error);
 
 /* One row of the log. */
 struct ws2_epoch {
@@ -244,6 +248,12 @@ struct ws2_train_options {
     ws2_train_report *report; /* may be NULL */
     void *context;
 };
+
+/* Adds all that decides the result, but for network and initial weights: ws2 (version), method, class_names, size,
+ * mean, std, background, loss, optimiser, schedule, batch, augment, samples, seed. A resumed run must agree in
+ * every entry. */
+int ws2_train_describe(struct ws2_meta *meta, const struct ws2_loader *train, const struct ws2_loader *val,
+                       const struct ws2_train_options *options);
 
 enum { WS2_TRAIN_STOPPED, WS2_TRAIN_DONE };
 

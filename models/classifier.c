@@ -1,0 +1,208 @@
+#include "models/classifier.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const struct {
+    const char *name;
+    int depth;
+} backbones[] = {{"resnet18", 18}, {"resnet34", 34}, {"resnet50", 50}, {"resnet101", 101}};
+
+int classifier_depth(const char *backbone)
+{
+    for (size_t i = 0; i < sizeof backbones / sizeof *backbones; i++) {
+        if (strcmp(backbone, backbones[i].name) == 0)
+            return backbones[i].depth;
+    }
+    return 0;
+}
+
+const char *classifier_head_pattern(enum resnet_head head)
+{
+    return head == RESNET_HEAD_MAPS ? "classifier.*" : "fc.*";
+}
+
+static const char *head_weight_name(enum resnet_head head)
+{
+    return head == RESNET_HEAD_MAPS ? "classifier.weight" : "fc.weight";
+}
+
+/* ---- what a file holds ------------------------------------------------------------------------------------ */
+
+/* Names of the WS2 authors' checkpoints begin with "0." (network and softmax in a row) or "model.". */
+static const char *find_prefix(const struct nn_weights *weights)
+{
+    static const char *const prefix[] = {"", "0.", "model."};
+    for (size_t i = 0; i < sizeof prefix / sizeof *prefix; i++) {
+        char name[64];
+        snprintf(name, sizeof name, "%sconv1.weight", prefix[i]);
+        if (nn_weights_find(weights, name) >= 0)
+            return prefix[i];
+    }
+    return NULL;
+}
+
+static bool has(const struct nn_weights *weights, const char *prefix, const char *name)
+{
+    char full[96];
+    snprintf(full, sizeof full, "%s%s", prefix, name);
+    return nn_weights_find(weights, full) >= 0;
+}
+
+static int guess_depth(const struct nn_weights *weights, const char *prefix)
+{
+    if (has(weights, prefix, "layer1.0.conv3.weight"))
+        return has(weights, prefix, "layer3.22.conv1.weight") ? 101 : 50;
+    return has(weights, prefix, "layer1.2.conv1.weight") ? 34 : 18;
+}
+
+/* The head of a file, wherever it stands: index of its weight, or -1. */
+static int find_head(const struct nn_weights *weights, const char *prefix, enum resnet_head head)
+{
+    char name[64];
+    snprintf(name, sizeof name, "%s%s", prefix, head_weight_name(head));
+    const int index = nn_weights_find(weights, name);
+    return index >= 0 ? index : nn_weights_find(weights, head_weight_name(head));
+}
+
+static int guess(struct classifier_info *info, const struct nn_weights *weights, struct ws2_error *error)
+{
+    static const char *const usual[] = {"after", "before", "bg"};
+    const char *prefix = find_prefix(weights);
+    if (prefix == NULL)
+        return ws2_fail(error, WS2_ERR_MODEL, "the file holds no ResNet: it lacks conv1.weight");
+    info->net.depth = guess_depth(weights, prefix);
+    int head = find_head(weights, prefix, RESNET_HEAD_MAPS);
+    info->net.head = head >= 0 ? RESNET_HEAD_MAPS : RESNET_HEAD_FC;
+    if (head < 0)
+        head = find_head(weights, prefix, RESNET_HEAD_FC);
+    if (head < 0)
+        return ws2_fail(error, WS2_ERR_MODEL, "the file has neither classifier.weight nor fc.weight");
+    const struct ws2_shape shape = nn_weights_at(weights, head)->shape;
+    if (shape.rank < 2 || shape.dim[0] < 2 || shape.dim[0] > 3)
+        return ws2_fail(error, WS2_ERR_MODEL, "%s has %lld classes, not 2 (after, before) or 3 (and bg)",
+                        nn_weights_at(weights, head)->name, (long long)(shape.rank ? shape.dim[0] : 0));
+    info->net.classes = (int)shape.dim[0];
+    info->exclusive = info->net.head == RESNET_HEAD_FC;
+    for (int c = 0; c < info->net.classes; c++)
+        strcpy(info->class_name[c], usual[c]);
+    return WS2_OK;
+}
+
+static int bad_meta(const char *key, const char *value, struct ws2_error *error)
+{
+    return ws2_fail(error, WS2_ERR_MODEL, "the file says '%s' is '%.60s', which is not known", key,
+                    value ? value : "");
+}
+
+static int parse_classes(struct classifier_info *info, const char *names, struct ws2_error *error)
+{
+    const char *p = names ? names : "";
+    info->net.classes = 0;
+    while (*p) {
+        const size_t n = strcspn(p, ",");
+        if (n == 0 || n >= sizeof info->class_name[0] || info->net.classes == CLASSIFIER_CLASSES_MAX)
+            return bad_meta("class_names", names, error);
+        snprintf(info->class_name[info->net.classes++], sizeof info->class_name[0], "%.*s", (int)n, p);
+        p += n + (p[n] == ',');
+    }
+    return info->net.classes >= 2 ? WS2_OK : bad_meta("class_names", names, error);
+}
+
+static int from_meta(struct classifier_info *info, const struct nn_weights *weights, struct ws2_error *error)
+{
+    const char *backbone = nn_weights_meta(weights, "backbone"), *stride = nn_weights_meta(weights, "stride");
+    const char *head = nn_weights_meta(weights, "head"), *size = nn_weights_meta(weights, "size");
+    const char *probability = nn_weights_meta(weights, "probability");
+    info->net.depth = classifier_depth(backbone);
+    if (info->net.depth == 0)
+        return bad_meta("backbone", backbone, error);
+    if (stride == NULL || (strcmp(stride, "32") != 0 && strcmp(stride, "16") != 0))
+        return bad_meta("stride", stride, error);
+    info->net.stride = strcmp(stride, "16") == 0 ? RESNET_STRIDE_16 : RESNET_STRIDE_32;
+    if (head == NULL || (strcmp(head, "fc") != 0 && strcmp(head, "maps") != 0))
+        return bad_meta("head", head, error);
+    info->net.head = strcmp(head, "maps") == 0 ? RESNET_HEAD_MAPS : RESNET_HEAD_FC;
+    if (probability == NULL || (strcmp(probability, "softmax") != 0 && strcmp(probability, "sigmoid") != 0))
+        return bad_meta("probability", probability, error);
+    info->exclusive = strcmp(probability, "softmax") == 0;
+    info->size = size ? atoi(size) : 0;
+    if (info->size < 1 || info->size > 65535)
+        return bad_meta("size", size, error);
+    return parse_classes(info, nn_weights_meta(weights, "class_names"), error);
+}
+
+int classifier_info_read(struct classifier_info *info, const struct nn_weights *weights,
+                         const struct classifier_info *fallback, struct ws2_error *error)
+{
+    *info = *fallback;
+    return nn_weights_meta(weights, "backbone") ? from_meta(info, weights, error)
+                                                : guess(info, weights, error);
+}
+
+/* ---- the network ------------------------------------------------------------------------------------------ */
+
+int classifier_open(struct classifier *classifier, struct nn *nn, const struct classifier_info *info,
+                    struct ws2_error *error)
+{
+    *classifier = (struct classifier){.info = *info};
+    classifier->params = nn_params_new(nn);
+    if (classifier->params)
+        classifier->net = resnet_new(classifier->params, &info->net);
+    if (classifier->net)
+        return WS2_OK;
+    const int status = nn_check(nn, error);
+    classifier_close(classifier);
+    return status < 0 ? status : ws2_fail(error, WS2_ERR_SYSTEM, "out of memory");
+}
+
+void classifier_close(struct classifier *classifier)
+{
+    resnet_free(classifier->net);
+    nn_params_free(classifier->params);
+    *classifier = (struct classifier){0};
+}
+
+static int finish_load(struct classifier *classifier, int status, const char *path, struct ws2_error *error)
+{
+    if (status >= 0)
+        status = nn_params_digest(classifier->params, classifier->digest, error);
+    if (status < 0)
+        ws2_error_prefix(error, "%s", path);
+    return status;
+}
+
+int classifier_load(struct classifier *classifier, const struct nn_weights *weights, const char *path,
+                    struct ws2_error *error)
+{
+    const char *prefix = find_prefix(weights);
+    const char *head = classifier_head_pattern(classifier->info.net.head);
+    struct nn_load_options options = {.prefix = prefix && *prefix ? prefix : NULL};
+    if (prefix && strcmp(prefix, "model.") == 0) {
+        /* The backbone stands under "model." (and once more under stage names), the head beside it. */
+        options.skip[0] = head;
+        int status = nn_params_load(classifier->params, weights, &options, NULL, error);
+        const struct nn_load_options rest = {.skip = {"conv1.*", "bn1.*", "layer*", "model.*", "stage*"}};
+        if (status >= 0)
+            status = nn_params_load(classifier->params, weights, &rest, NULL, error);
+        return finish_load(classifier, status, path, error);
+    }
+    return finish_load(classifier, nn_params_load(classifier->params, weights, &options, NULL, error), path,
+                       error);
+}
+
+int classifier_pretrained(struct classifier *classifier, const struct nn_weights *weights, const char *path,
+                          struct nn_load_report *report, struct ws2_error *error)
+{
+    const struct resnet_options *net = &classifier->info.net;
+    const int head = nn_weights_find(weights, head_weight_name(net->head));
+    struct nn_load_options options = {0};
+    if (head < 0 || nn_weights_at(weights, head)->shape.rank < 2 ||
+        nn_weights_at(weights, head)->shape.dim[0] != net->classes) {
+        options.skip[0] = "fc.*";
+        options.skip[1] = "classifier.*";
+    }
+    return finish_load(classifier, nn_params_load(classifier->params, weights, &options, report, error), path,
+                       error);
+}

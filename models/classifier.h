@@ -1,0 +1,65 @@
+/*
+ * classifier: a ResNet that tells frames before the sorter from frames after it, and the facts about it that a
+ * weight file carries, so that whoever opens the file later needs no options.
+ *
+ * Written by ws2-train as metadata of the .safetensors file:
+ *     backbone  resnet18, resnet34, resnet50, resnet101        stride       32 or 16
+ *     head      fc or maps                                     class_names  after,before,bg
+ *     size      side of the pictures learnt from               probability  softmax or sigmoid
+ * A foreign file (torchvision's, or a checkpoint of the WS2 authors' code, whose names begin with "0." or
+ * "model.") has none of it: depth, head and number of classes follow from its keys and shapes, stride and size
+ * are what the caller says.
+ *
+ * Knows lib/nn and resnet. One object belongs to its context's thread.
+ */
+#ifndef WS2_CLASSIFIER_H
+#define WS2_CLASSIFIER_H
+
+#include "models/resnet.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define CLASSIFIER_CLASSES_MAX 16
+
+struct classifier_info {
+    struct resnet_options net;
+    char class_name[CLASSIFIER_CLASSES_MAX][32];
+    int size;       /* 0 = unknown */
+    bool exclusive; /* softmax; else a sigmoid for each class */
+};
+
+const char *classifier_head_pattern(enum resnet_head head); /* "fc.*" or "classifier.*" */
+/* "resnet18" .. "resnet101" -> 18 .. 101; 0 for another name. */
+int classifier_depth(const char *backbone);
+
+/* What the file holds. fallback: stride and size for a file that does not say. WS2_ERR_MODEL when it is no
+ * classifier. */
+int classifier_info_read(struct classifier_info *info, const struct nn_weights *weights,
+                         const struct classifier_info *fallback, struct ws2_error *error);
+
+struct classifier {
+    struct nn_params *params;
+    struct resnet *net;
+    struct classifier_info info;
+    char digest[NN_DIGEST_SIZE]; /* of the weights loaded, "" before */
+};
+
+/* Declares the network; its values are zeros until nn_params_init, classifier_load or classifier_pretrained. */
+int classifier_open(struct classifier *classifier, struct nn *nn, const struct classifier_info *info,
+                    struct ws2_error *error);
+/* Loads all weights, head included, strictly. path is for messages. */
+int classifier_load(struct classifier *classifier, const struct nn_weights *weights, const char *path,
+                    struct ws2_error *error);
+/* Loads pretrained weights of the same backbone; a head of another form or number of classes keeps its values.
+ * report tells what was done. */
+int classifier_pretrained(struct classifier *classifier, const struct nn_weights *weights, const char *path,
+                          struct nn_load_report *report, struct ws2_error *error);
+void classifier_close(struct classifier *classifier); /* zeroed or half opened is fine */
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

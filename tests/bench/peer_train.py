@@ -1,0 +1,115 @@
+"""The same training as ws2-train in PyTorch, as its user would write it: images per second of both methods.
+
+Same network (torchvision), same losses and optimiser step, same colour jitter (torchvision on PIL pictures, in
+DataLoader workers), same size, batch, threads and precision. The frames are in memory already, in the peer's
+favour: ours are decoded from a stream file. SIZE, BATCH, BACKBONE, STRIDE, STEPS and PRECISION come from the
+environment, as for bench_train.sh.
+"""
+import os
+import sys
+import time
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+import torchvision
+from PIL import Image
+
+SIZE, BATCH, STEPS = (int(os.environ.get(k, v)) for k, v in (("SIZE", "128"), ("BATCH", "16"), ("STEPS", "12")))
+BACKBONE, STRIDE = os.environ.get("BACKBONE", "resnet18"), int(os.environ.get("STRIDE", "16"))
+PRECISION = os.environ.get("PRECISION", "f32")
+THREADS = int(os.environ.get("OMP_NUM_THREADS", os.cpu_count()))
+MEAN, STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
+
+
+class Frames(torch.utils.data.Dataset):
+    """Pictures with the belt blacked out, three classes."""
+
+    def __init__(self, count):
+        rng = np.random.default_rng(0)
+        self.rgb = rng.integers(0, 256, (64, SIZE, SIZE, 3), dtype=np.uint8)
+        self.fg = rng.integers(0, 2, (64, SIZE, SIZE, 1), dtype=np.uint8)
+        self.count = count
+        self.transform = torchvision.transforms.Compose(
+            [
+                torchvision.transforms.ColorJitter(0.3, 0.3, 0.3),
+                torchvision.transforms.ToTensor(),
+                torchvision.transforms.Normalize(MEAN, STD),
+            ]
+        )
+
+    def __len__(self):
+        return self.count
+
+    def __getitem__(self, i):
+        picture = self.rgb[i % 64] * self.fg[i % 64]
+        return self.transform(Image.fromarray(picture)), i % 3
+
+
+def backbone():
+    net = getattr(torchvision.models, BACKBONE)(num_classes=3)
+    if STRIDE == 16:
+        block = net.layer4[0]
+        (block.conv2 if hasattr(block, "conv3") else block.conv1).stride = (1, 1)
+        block.downsample[0].stride = (1, 1)
+    return net
+
+
+class Puzzle(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        net = backbone()
+        width = net.fc.in_features
+        self.body = torch.nn.Sequential(*list(net.children())[:-2])
+        self.classifier = torch.nn.Conv2d(width, 3, 1, bias=False)
+
+    def forward(self, x):
+        return self.classifier(self.body(x))
+
+
+def tiles(x):
+    h, w = x.shape[2] // 2, x.shape[3] // 2
+    return torch.cat([x[:, :, :h, :w], x[:, :, :h, w:], x[:, :, h:, :w], x[:, :, h:, w:]])
+
+
+def merge(f):
+    a, b, c, d = f.chunk(4)
+    return torch.cat([torch.cat([a, b], 3), torch.cat([c, d], 3)], 2)
+
+
+def puzzle_loss(net, x, label):
+    y = F.one_hot(label, 3).float()
+    f, p = net(x), merge(net(tiles(x)))
+    loss = F.multilabel_soft_margin_loss(f.mean((2, 3)), y) + F.multilabel_soft_margin_loss(p.mean((2, 3)), y)
+    return loss + 2 * (torch.abs(f - p) * y[:, :, None, None]).mean()
+
+
+def standard_loss(net, x, label):
+    return F.cross_entropy(net(x), label)
+
+
+def run(name, net, loss_of):
+    layout = torch.channels_last if os.environ.get("CHANNELS_LAST") else torch.contiguous_format
+    net = net.train().to(memory_format=layout)
+    optimiser = torch.optim.SGD(net.parameters(), 0.01, momentum=0.9, nesterov=True, weight_decay=1e-4)
+    data = Frames((STEPS + 3) * BATCH)
+    loader = torch.utils.data.DataLoader(data, BATCH, shuffle=True, num_workers=1, drop_last=True)
+    began = None
+    for i, (x, label) in enumerate(loader):
+        if i == 3:
+            began = time.perf_counter()
+        with torch.autocast("cpu", torch.bfloat16, enabled=PRECISION == "bf16"):
+            loss = loss_of(net, x.to(memory_format=layout), label)
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        loss.item()
+    seconds = time.perf_counter() - began
+    print(f"train {name}\t{STEPS * BATCH / seconds:.3f}\timages/s")
+
+
+torch.manual_seed(0)
+torch.set_num_threads(THREADS)
+run("standard", backbone(), standard_loss)
+run("puzzle", Puzzle(), puzzle_loss)
+print(f"# {BACKBONE} stride {STRIDE} {SIZE} px batch {BATCH} {PRECISION} torch {torch.__version__}", file=sys.stderr)

@@ -1,0 +1,998 @@
+/* Training: losses and optimiser against PyTorch, the loader's rules, and runs that resume to the same bytes. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+
+#include <cmocka.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "generator.h"
+#include "models/resnet.h"
+#include "train/train.h"
+
+#define GOLDEN "tests/golden/train_steps.safetensors"
+
+/* ---- helpers ---------------------------------------------------------------------------------------------- */
+
+static void golden_f64(const char *name, double *out, size_t count)
+{
+    struct nn_weights *weights;
+    struct ws2_error error = {0};
+    if (nn_weights_open(&weights, GOLDEN, NULL, &error) < 0)
+        fail_msg("%s", error.text);
+    const int index = nn_weights_find(weights, name);
+    if (index < 0)
+        fail_msg("%s lacks %s", GOLDEN, name);
+    if (nn_weights_read_f64(weights, index, out, count, &error) < 0)
+        fail_msg("%s", error.text);
+    nn_weights_close(weights);
+}
+
+static void assert_near(double got, double want, double tolerance)
+{
+    if (!(fabs(got - want) <= tolerance * fmax(1, fabs(want))))
+        fail_msg("%.9g is not %.9g within %g", got, want, tolerance);
+}
+
+static struct nn *open_nn(enum nn_precision precision)
+{
+    struct nn *nn;
+    struct ws2_error error = {0};
+    const struct nn_options options = {.device = NN_DEVICE_CPU, .precision = precision, .threads = 1};
+    if (nn_open(&nn, &options, &error) < 0)
+        fail_msg("%s", error.text);
+    return nn;
+}
+
+static void assert_good(struct nn *nn)
+{
+    if (nn_error(nn))
+        fail_msg("%s", nn_error(nn));
+}
+
+/* One convolution `kernel` x `kernel` without bias, and the class convolution: a network for puzzles. */
+struct toy {
+    struct nn *nn;
+    struct nn_params *params;
+    struct nn_tensor *body, *head;
+    struct nn_bn bn;
+    bool normalise, pool;
+    int kernel;
+};
+
+static struct nn_tensor *toy_features(const struct toy *toy, struct nn_tensor *images, bool training)
+{
+    struct nn_tensor *x = nn_conv2d(toy->nn, images, toy->body, NULL, nn_conv_square(1, toy->kernel / 2, 1));
+    if (toy->normalise)
+        x = nn_bn_apply(toy->nn, &toy->bn, x, training, true);
+    return toy->pool ? nn_avg_pool2d(toy->nn, x, 2, 2, 0) : x;
+}
+
+static struct nn_tensor *toy_maps(const struct toy *toy, struct nn_tensor *features)
+{
+    return nn_conv2d(toy->nn, features, toy->head, NULL, nn_conv_square(1, 0, 1));
+}
+
+static void toy_forward(void *model, struct nn_tensor *images, bool training, struct nn_tensor **logits,
+                        struct nn_tensor **maps)
+{
+    const struct toy *toy = model;
+    *maps = toy_maps(toy, toy_features(toy, images, training));
+    *logits = nn_global_avg_pool(toy->nn, *maps);
+}
+
+static struct ws2_classifier toy_open(struct toy *toy, struct nn *nn, int kernel, int classes, bool trainable)
+{
+    *toy = (struct toy){.nn = nn, .kernel = kernel, .normalise = trainable, .pool = trainable};
+    toy->params = nn_params_new(nn);
+    toy->body = nn_declare(toy->params, NN_WEIGHT, "body.weight", ws2_shape_4(8, 3, kernel, kernel),
+                           nn_init_make(NN_INIT_KAIMING_OUT, 0));
+    if (trainable)
+        toy->bn = nn_bn_declare(toy->params, "bn", 8);
+    toy->head = nn_declare(toy->params, NN_WEIGHT, "classifier.weight", ws2_shape_4(classes, 8, 1, 1),
+                           nn_init_make(NN_INIT_NORMAL, 0.3));
+    assert_int_equal(nn_params_init(toy->params, 7), 0);
+    return (struct ws2_classifier){toy, toy->params, classes, toy_forward};
+}
+
+/* ---- losses ----------------------------------------------------------------------------------------------- */
+
+static struct nn_tensor *loss_named(struct nn *nn, int which, struct nn_tensor *x, struct nn_tensor *y,
+                                    struct nn_tensor *label)
+{
+    if (which == 0)
+        return nn_multilabel_soft_margin(nn, x, y);
+    return which == 1 ? nn_cross_entropy(nn, x, label, NULL, -1, 0) : nn_bce(nn, nn_softmax(nn, x, 1), y);
+}
+
+static void losses(void **state)
+{
+    (void)state;
+    static const char *const name[] = {"mlsm", "ce", "bce"};
+    const int64_t labels[2] = {0, 2};
+    double x[6], y[6], want, gradient[6], got[6];
+    golden_f64("loss.x", x, 6);
+    golden_f64("loss.y", y, 6);
+    struct nn *nn = open_nn(NN_F64_MODE);
+    nn_scope_begin(nn);
+    struct nn_tensor *targets = nn_from_f64(nn, ws2_shape_2(2, 3), y);
+    struct nn_tensor *label = nn_from_i64(nn, ws2_shape_1(2), labels);
+    for (int i = 0; i < 3; i++) {
+        char key[32];
+        struct nn_tensor *leaf = nn_requires_grad(nn, nn_from_f64(nn, ws2_shape_2(2, 3), x), true), *d;
+        struct nn_tensor *loss = loss_named(nn, i, leaf, targets, label);
+        snprintf(key, sizeof key, "loss.%s", name[i]);
+        golden_f64(key, &want, 1);
+        assert_near(nn_item(nn, loss), want, 1e-6);
+        nn_grad(nn, loss, &leaf, 1, false, false, &d);
+        snprintf(key, sizeof key, "loss.d_%s", name[i]);
+        golden_f64(key, gradient, 6);
+        nn_to_f64(nn, d, got, 6);
+        for (int k = 0; k < 6; k++)
+            assert_near(got[k], gradient[k], 1e-6);
+    }
+    struct nn_tensor *zero = nn_zeros(nn, ws2_shape_2(2, 3), NN_F64);
+    assert_near(nn_item(nn, nn_multilabel_soft_margin(nn, zero, targets)), log(2), 1e-6);
+    double a[24], b[24];
+    golden_f64("l1.a", a, 24);
+    golden_f64("l1.b", b, 24);
+    golden_f64("l1.value", &want, 1);
+    const struct ws2_shape shape = ws2_shape_4(2, 3, 2, 2);
+    assert_near(nn_item(nn, nn_masked_l1(nn, nn_from_f64(nn, shape, a), nn_from_f64(nn, shape, b), targets)),
+                want, 1e-6);
+    assert_good(nn);
+    nn_scope_end(nn);
+    nn_close(nn);
+}
+
+static void alpha(void **state)
+{
+    (void)state;
+    struct ws2_loss_options o = {.alpha = 4, .alpha_ramp = true};
+    assert_near(ws2_loss_alpha(&o, 0, 100), 0, 0);
+    assert_near(ws2_loss_alpha(&o, 25, 100), 2, 1e-12);
+    assert_near(ws2_loss_alpha(&o, 50, 100), 4, 0);
+    assert_near(ws2_loss_alpha(&o, 99, 100), 4, 0);
+    o.alpha_ramp = false;
+    assert_near(ws2_loss_alpha(&o, 0, 100), 4, 0);
+}
+
+/* With a 1 x 1 network the tiles' maps are the picture's; with 3 x 3 only the two middle rows and columns
+ * differ. */
+static void tiles(void **state)
+{
+    (void)state;
+    static uint8_t rgb[2 * 16 * 12 * 3];
+    const int64_t labels[2] = {1, 0};
+    const struct ws2_loss_options options = {.method = WS2_METHOD_PUZZLE, .alpha = 2};
+    generator_image("tiles", rgb, sizeof rgb);
+    for (int kernel = 1; kernel <= 3; kernel += 2) {
+        struct nn *nn = open_nn(NN_F64_MODE);
+        struct toy toy;
+        const struct ws2_classifier net = toy_open(&toy, nn, kernel, 2, false);
+        static double difference[2 * 2 * 16 * 12];
+        nn_scope_begin(nn);
+        struct nn_tensor *x = nn_images_u8(nn, 2, 16, 12, rgb, nn_imagenet_mean, nn_imagenet_std);
+        const struct ws2_terms terms = ws2_loss_terms(&net, &options, x, labels, true, 0, 1);
+        if (kernel == 1)
+            assert_true(nn_item(nn, terms.reconstruct) == 0);
+        else
+            assert_true(nn_item(nn, terms.reconstruct) > 0);
+        assert_near(nn_item(nn, terms.total),
+                    nn_item(nn, terms.class) + nn_item(nn, terms.tile) + 2 * nn_item(nn, terms.reconstruct),
+                    1e-9);
+        struct nn_tensor *whole = toy_maps(&toy, toy_features(&toy, x, false));
+        struct nn_tensor *merged = nn_untile(nn, toy_maps(&toy, toy_features(&toy, nn_tile(nn, x), false)));
+        nn_to_f64(nn, nn_abs(nn, nn_sub(nn, whole, merged)), difference, 2 * 2 * 16 * 12);
+        for (int i = 0; i < 2 * 2 * 16 * 12; i++) {
+            const int r = i / 12 % 16, c = i % 12;
+            const bool seam = kernel == 3 && (r == 7 || r == 8 || c == 5 || c == 6);
+            assert_true(seam ? difference[i] > 1e-9 : difference[i] == 0);
+        }
+        assert_good(nn);
+        nn_scope_end(nn);
+        nn_params_free(toy.params);
+        nn_close(nn);
+    }
+}
+
+static void resnet_classify(void *model, struct nn_tensor *images, bool training, struct nn_tensor **logits,
+                            struct nn_tensor **maps)
+{
+    const struct resnet_out out = resnet_forward(model, images, &(struct resnet_run){training, -1, -1});
+    *logits = out.logits;
+    *maps = out.maps;
+}
+
+/* Terms of the loss, in order of the fixture. */
+static void four_terms(struct nn *nn, const struct ws2_terms *terms, double value[4])
+{
+    value[0] = nn_item(nn, terms->class);
+    value[1] = nn_item(nn, terms->tile);
+    value[2] = nn_item(nn, terms->reconstruct);
+    value[3] = nn_item(nn, terms->total);
+}
+
+static void check_gradient(const struct nn_params *params, const char *name)
+{
+    char key[96];
+    double want[8], norm, sum = 0;
+    const struct nn_param *param = nn_params_at(params, nn_params_find(params, name));
+    const size_t count = (size_t)nn_count(param->tensor);
+    struct nn *nn = nn_params_context(params);
+    double *got = calloc(count, sizeof *got);
+    nn_to_f64(nn, nn_leaf_grad(nn, param->tensor), got, count);
+    snprintf(key, sizeof key, "puzzle.grad.%s", name);
+    golden_f64(key, want, 8);
+    snprintf(key, sizeof key, "puzzle.norm.%s", name);
+    golden_f64(key, &norm, 1);
+    for (size_t i = 0; i < count; i++)
+        sum += got[i] * got[i];
+    assert_near(sqrt(sum), norm, 1e-5);
+    for (int i = 0; i < 8; i++)
+        assert_near(got[i], want[i], 1e-5);
+    free(got);
+}
+
+/* One step of Puzzle-CAM on ResNet-18 and three more with the paper's optimiser, in double, against PyTorch. The
+ * weights pass through single precision, which bounds the agreement. */
+static void puzzle_steps(void **state)
+{
+    (void)state;
+    enum { N = 2 * 3 * 64 * 64 };
+    static double x[N];
+    const int64_t labels[2] = {0, 2};
+    double want[4], got[4], mean[8], running[64], totals[4];
+    struct ws2_error error = {0};
+    struct ws2_plan plan;
+    struct nn *nn = open_nn(NN_F64_MODE);
+    struct nn_params *params = nn_params_new(nn);
+    struct resnet *net =
+        resnet_new(params, &(struct resnet_options){18, RESNET_STRIDE_16, RESNET_HEAD_MAPS, 3});
+    const struct ws2_classifier classifier = {net, params, 3, resnet_classify};
+    struct ws2_loss_options o = {.method = WS2_METHOD_PUZZLE, .level = WS2_PUZZLE_CAM, .alpha = 2};
+    const struct ws2_recipe_options recipe = {WS2_RECIPE_PAPER, 1e-3, NAN, NAN};
+    assert_int_equal(ws2_plan_make(&plan, &recipe, o.method, true, params, "classifier.*", &error), 0);
+    struct nn_optim *optim = nn_optim_new(params, &plan.optim);
+    generator_values("puzzle.x", x, N, 2);
+    golden_f64("puzzle.totals", totals, 4);
+    golden_f64("cam.value", want, 1);
+    assert_int_equal(generator_fill(params, NULL), 0);
+    nn_scope_begin(nn);
+    struct nn_tensor *images = nn_from_f64(nn, ws2_shape_4(2, 3, 64, 64), x);
+    struct ws2_terms terms = ws2_loss_terms(&classifier, &o, images, labels, true, 0, 8);
+    assert_good(nn);
+    assert_near(nn_item(nn, terms.reconstruct), want[0], 1e-5);
+    o.level = WS2_PUZZLE_FEATURE;
+    assert_int_equal(generator_fill(params, NULL), 0);
+    for (int step = 0; step < 4; step++) {
+        terms = ws2_loss_terms(&classifier, &o, images, labels, true, step, 8);
+        four_terms(nn, &terms, got);
+        assert_near(got[3], totals[step], 1e-4);
+        nn_params_zero_grad(params);
+        nn_backward(nn, terms.total);
+        if (step == 0) {
+            golden_f64("puzzle.terms", want, 4);
+            for (int i = 0; i < 4; i++)
+                assert_near(got[i], want[i], 1e-5);
+            check_gradient(params, "conv1.weight");
+            check_gradient(params, "bn1.bias");
+            check_gradient(params, "layer2.0.downsample.0.weight");
+            check_gradient(params, "layer4.1.conv2.weight");
+            check_gradient(params, "classifier.weight");
+            golden_f64("puzzle.mean", mean, 8);
+            nn_to_f64(nn, nn_params_at(params, nn_params_find(params, "bn1.running_mean"))->tensor, running,
+                      64);
+            for (int i = 0; i < 8; i++)
+                assert_near(running[i], mean[i], 1e-6);
+        }
+        nn_optim_step(optim, ws2_plan_rate(&plan, step, 8));
+    }
+    assert_good(nn);
+    nn_scope_end(nn);
+    nn_optim_free(optim);
+    resnet_free(net);
+    nn_params_free(params);
+    nn_close(nn);
+}
+
+/* ---- recipes ---------------------------------------------------------------------------------------------- */
+
+static void poly_steps(void **state)
+{
+    (void)state;
+    double want[5], value;
+    golden_f64("poly", want, 5);
+    struct nn *nn = open_nn(NN_F64_MODE);
+    struct nn_params *params = nn_params_new(nn);
+    struct ws2_error error = {0};
+    struct ws2_plan plan;
+    const float one = 1;
+    struct nn_tensor *w =
+        nn_declare(params, NN_WEIGHT, "w", ws2_shape_1(1), nn_init_make(NN_INIT_CONSTANT, 1));
+    nn_params_fill(params, 0, &one, 1);
+    const struct ws2_recipe_options options = {WS2_RECIPE_PAPER, NAN, NAN, NAN};
+    assert_int_equal(ws2_plan_make(&plan, &options, WS2_METHOD_PUZZLE, true, params, "none.*", &error), 0);
+    assert_near(plan.optim.momentum, 1e-4, 0); /* the weight decay in the momentum's place */
+    struct nn_optim *optim = nn_optim_new(params, &plan.optim);
+    double by_hand = 1, buffer = 0;
+    for (int t = 0; t < 5; t++) {
+        const double rate = 0.1 * pow(1 - t / 5.0, 0.9);
+        assert_near(ws2_plan_rate(&plan, t, 5), rate, 1e-12);
+        nn_scope_begin(nn);
+        nn_params_zero_grad(params);
+        nn_backward(nn, nn_sum(nn, w));
+        nn_optim_step(optim, ws2_plan_rate(&plan, t, 5));
+        nn_to_f64(nn, w, &value, 1);
+        nn_scope_end(nn);
+        const double g = 1 + 1e-4 * by_hand;
+        buffer = t == 0 ? g : 1e-4 * buffer + g;
+        by_hand -= rate * (g + 1e-4 * buffer);
+        assert_near(value, want[t], 1e-9);
+        assert_near(value, by_hand, 1e-9);
+    }
+    assert_good(nn);
+    nn_optim_free(optim);
+    nn_params_free(params);
+    nn_close(nn);
+}
+
+static void recipes(void **state)
+{
+    (void)state;
+    struct nn *nn = open_nn(NN_F32_MODE);
+    struct toy toy;
+    struct ws2_plan plan;
+    struct ws2_error error = {0};
+    toy_open(&toy, nn, 1, 3, true);
+    struct ws2_recipe_options o = {WS2_RECIPE_AUTO, NAN, NAN, NAN};
+    assert_int_equal(ws2_plan_make(&plan, &o, WS2_METHOD_PUZZLE, true, toy.params, "classifier.*", &error),
+                     0);
+    /* body weight and bn weight x1, bn bias x2 without decay, head x10 */
+    const struct {
+        const char *name;
+        double scale, decay;
+    } want[] = {
+        {"body.weight", 1, 1e-4}, {"bn.weight", 1, 1e-4}, {"bn.bias", 2, 0}, {"classifier.weight", 10, 1e-4}};
+    for (int i = 0; i < 4; i++) {
+        const struct nn_param *param = nn_params_at(toy.params, nn_params_find(toy.params, want[i].name));
+        assert_near(plan.optim.group[param->group].lr_scale, want[i].scale, 0);
+        assert_near(plan.optim.group[param->group].weight_decay, want[i].decay, 0);
+    }
+    assert_true(plan.optim.nesterov && plan.poly && plan.warmup == 0);
+    assert_int_equal(ws2_plan_make(&plan, &o, WS2_METHOD_STANDARD, true, toy.params, "classifier.*", &error),
+                     0);
+    assert_int_equal(plan.optim.kind, NN_ADAM);
+    assert_near(ws2_plan_rate(&plan, 99, 100), 5e-4, 0);
+    assert_int_equal(ws2_plan_make(&plan, &o, WS2_METHOD_STANDARD, false, toy.params, "classifier.*", &error),
+                     0);
+    assert_int_equal(plan.optim.kind, NN_SGD);
+    assert_near(plan.optim.momentum, 0.9, 0);
+    assert_near(ws2_plan_rate(&plan, 0, 1000), 0.01 / 50, 1e-12); /* first of 50 steps of warm-up */
+    assert_near(ws2_plan_rate(&plan, 500, 1000), 0.01 * pow(0.5, 0.9), 1e-12);
+    o = (struct ws2_recipe_options){WS2_RECIPE_PAPER, 0.5, 0.8, 0};
+    assert_int_equal(ws2_plan_make(&plan, &o, WS2_METHOD_PUZZLE, false, toy.params, "classifier.*", &error),
+                     0);
+    assert_near(plan.lr, 0.5, 0);
+    assert_near(plan.optim.momentum, 0.8, 0);
+    o.lr = -1;
+    assert_int_equal(ws2_plan_make(&plan, &o, WS2_METHOD_PUZZLE, false, toy.params, "classifier.*", &error),
+                     WS2_ERR_USAGE);
+    nn_params_free(toy.params);
+    nn_close(nn);
+}
+
+/* ---- streams to learn from -------------------------------------------------------------------------------- */
+
+#define SIDE 16
+
+static char folder[64];
+
+static void path_of(char *path, size_t size, const char *name)
+{
+    snprintf(path, size, "%s/%s", folder, name);
+}
+
+struct clip_options {
+    const char *file, *seq;
+    enum ws2_role role;
+    int frames, width, height;
+    bool no_fg, no_rgb, wrong_fg;
+};
+
+/* Frames of a grey belt with noise and one square item: red before, blue after. */
+static void paint(uint8_t *rgb, uint8_t *fg, const struct clip_options *o, int frame, uint32_t *noise)
+{
+    const int left = 2 + frame % 5, top = 3 + frame % 3, side = o->width / 3;
+    for (int y = 0; y < o->height; y++) {
+        for (int x = 0; x < o->width; x++) {
+            uint8_t *p = rgb + 3 * (y * o->width + x);
+            const bool item = x >= left && x < left + side && y >= top && y < top + side;
+            fg[y * o->width + x] = item;
+            for (int c = 0; c < 3; c++) {
+                const int level = !item ? 90 : c == (o->role == WS2_ROLE_BEFORE ? 0 : 2) ? 200 : 40;
+                p[c] = (uint8_t)(level + (int)(generator_next(noise) >> 28));
+            }
+        }
+    }
+}
+
+static void put_frame(struct ws2_writer *writer, struct ws2_record *record, const struct clip_options *o,
+                      int frame, uint32_t *noise)
+{
+    struct ws2_error error = {0};
+    const struct ws2_shape image = ws2_shape_3(o->height, o->width, 3);
+    const struct ws2_shape mask = ws2_shape_2(o->wrong_fg ? o->height / 2 : o->height, o->width);
+    uint8_t *rgb = calloc((size_t)(o->height * o->width), 3), *fg = calloc((size_t)(o->height * o->width), 1);
+    paint(rgb, fg, o, frame, noise);
+    ws2_record_clear(record);
+    ws2_record_set_frame(record, frame, -1);
+    if (!o->no_rgb)
+        assert_int_equal(ws2_record_put(record, "rgb", WS2_U8, &image, rgb, &error), 0);
+    if (!o->no_fg)
+        assert_int_equal(ws2_record_put(record, "fg", WS2_U8, &mask, fg, &error), 0);
+    assert_int_equal(ws2_writer_put(writer, record), 0);
+    free(rgb);
+    free(fg);
+}
+
+/* Writes one file of `count` segments. */
+static void write_clips(const struct clip_options *o, int count)
+{
+    char path[128];
+    struct ws2_writer *writer;
+    struct ws2_error error = {0};
+    uint32_t noise = 1 + (uint32_t)o->file[0];
+    struct ws2_record *record = ws2_record_new();
+    path_of(path, sizeof path, o->file);
+    assert_int_equal(ws2_writer_open(&writer, path, 1, &error), 0);
+    for (int s = 0; s < count; s++) {
+        struct ws2_head *head = ws2_head_new();
+        ws2_head_set_seq(head, o[s].seq);
+        ws2_head_set_role(head, o[s].role);
+        if (!o[s].no_rgb)
+            ws2_head_add_tensor(head, "rgb", WS2_U8, "h,w,3", "", &error);
+        if (!o[s].no_fg)
+            ws2_head_add_tensor(head, "fg", WS2_U8, "h,w", "", &error);
+        assert_int_equal(ws2_writer_begin(writer, head), 0);
+        for (int f = 0; f < o[s].frames; f++)
+            put_frame(writer, record, &o[s], f, &noise);
+        assert_int_equal(ws2_writer_end(writer), 0);
+        ws2_head_free(head);
+    }
+    assert_int_equal(ws2_writer_close(writer, &error), 0);
+    ws2_record_free(record);
+}
+
+static struct clip_options clip(const char *file, const char *seq, enum ws2_role role, int frames)
+{
+    return (struct clip_options){file, seq, role, frames, SIDE, SIDE, false, false, false};
+}
+
+static struct ws2_clips *open_clips(const char *const *name, int count)
+{
+    char path[16][128];
+    const char *list[16];
+    struct ws2_clips *clips;
+    struct ws2_error error = {0};
+    for (int i = 0; i < count; i++) {
+        path_of(path[i], sizeof path[i], name[i]);
+        list[i] = path[i];
+    }
+    if (ws2_clips_open(&clips, list, count, &error) < 0)
+        fail_msg("%s", error.text);
+    return clips;
+}
+
+static struct ws2_clips *belt(void)
+{
+    static const char *const name[] = {"b.ws2", "a0.ws2", "a1.ws2", "a2.ws2"};
+    return open_clips(name, 4);
+}
+
+static int make_folder(void **state)
+{
+    (void)state;
+    snprintf(folder, sizeof folder, "/tmp/ws2-train-XXXXXX");
+    if (mkdtemp(folder) == NULL)
+        return -1;
+    const struct clip_options before[] = {
+        clip("b.ws2", "b0", WS2_ROLE_BEFORE, 5), clip("b.ws2", "b1", WS2_ROLE_BEFORE, 6),
+        clip("b.ws2", "b2", WS2_ROLE_BEFORE, 4), clip("b.ws2", "b0", WS2_ROLE_BEFORE, 3)};
+    write_clips(before, 4);
+    const struct clip_options after[] = {clip("a0.ws2", "x0", WS2_ROLE_AFTER, 7),
+                                         clip("a1.ws2", "x1", WS2_ROLE_AFTER, 5),
+                                         clip("a2.ws2", "x2", WS2_ROLE_AFTER, 1)};
+    for (int i = 0; i < 3; i++)
+        write_clips(&after[i], 1);
+    return 0;
+}
+
+static int remove_folder(void **state)
+{
+    (void)state;
+    char command[96];
+    snprintf(command, sizeof command, "rm -rf '%s'", folder);
+    return system(command);
+}
+
+/* ---- clips and loader ------------------------------------------------------------------------------------- */
+
+static void clips_and_split(void **state)
+{
+    (void)state;
+    struct ws2_clips *clips = belt();
+    struct ws2_error error = {0};
+    assert_int_equal(ws2_clips_count(clips), 7);
+    assert_int_equal(ws2_clips_frames(clips, WS2_ROLE_BEFORE), 18);
+    assert_int_equal(ws2_clips_frames(clips, WS2_ROLE_AFTER), 13);
+    assert_int_equal(ws2_clips_at(clips, 3)->sequence, 0); /* b0 again */
+    assert_int_equal(ws2_clips_at(clips, 2)->sequence, 2);
+    int takes[3] = {0};
+    for (int seed = 0; seed < 40; seed++) {
+        bool held[7] = {false}, again[7] = {false};
+        assert_int_equal(ws2_clips_split(clips, 0.2, seed, held, &error), 0);
+        assert_int_equal(ws2_clips_split(clips, 0.2, seed, again, &error), 0);
+        assert_memory_equal(held, again, sizeof held);
+        assert_int_equal(held[0], held[3]);
+        assert_int_equal(held[0] + held[1] + held[2], 1);
+        assert_int_equal(held[4] + held[5] + held[6], 1);
+        for (int i = 0; i < 3; i++)
+            takes[i] += held[i];
+    }
+    assert_true(takes[0] > 0 && takes[1] > 0 && takes[2] > 0);
+    ws2_clips_close(clips);
+    static const char *const one[] = {"b.ws2", "a0.ws2"};
+    clips = open_clips(one, 2);
+    bool held[5];
+    assert_int_equal(ws2_clips_split(clips, 0.2, 0, held, &error), WS2_ERR_INPUT);
+    assert_non_null(strstr(error.text, "after"));
+    ws2_clips_close(clips);
+}
+
+static void clips_refused(void **state)
+{
+    (void)state;
+    struct clip_options bad[] = {clip("r.ws2", "r", WS2_ROLE_NONE, 1),
+                                 clip("s.ws2", "s", WS2_ROLE_BEFORE, 1)};
+    bad[1].no_rgb = true;
+    for (int i = 0; i < 2; i++) {
+        char path[128];
+        const char *list[] = {path};
+        struct ws2_clips *clips;
+        struct ws2_error error = {0};
+        write_clips(&bad[i], 1);
+        path_of(path, sizeof path, bad[i].file);
+        assert_int_equal(ws2_clips_open(&clips, list, 1, &error), WS2_ERR_INPUT);
+        assert_null(clips);
+        assert_non_null(strstr(error.text, path));
+        assert_non_null(strstr(error.text, i == 0 ? "role" : "rgb"));
+    }
+    const char *missing[] = {"/nonexistent.ws2"};
+    struct ws2_clips *clips;
+    struct ws2_error error = {0};
+    assert_true(ws2_clips_open(&clips, missing, 1, &error) < 0);
+    assert_non_null(strstr(error.text, "nonexistent"));
+}
+
+static struct ws2_loader_options loader_options(int classes, bool training)
+{
+    return (struct ws2_loader_options){.classes = classes,
+                                       .margin = 1,
+                                       .size = SIDE,
+                                       .training = training,
+                                       .jitter = 0.3,
+                                       .hue = 0.1,
+                                       .flip_x = true,
+                                       .flip_y = true,
+                                       .seed = 3,
+                                       .batch = 4,
+                                       .threads = 1};
+}
+
+struct epoch_copy {
+    uint8_t rgb[64][SIDE * SIDE * 3];
+    int64_t label[64];
+    int count, batches;
+};
+
+static void run_epoch(struct ws2_loader *loader, int64_t epoch, struct epoch_copy *copy)
+{
+    struct ws2_batch batch;
+    struct ws2_error error = {0};
+    int status;
+    memset(copy, 0, sizeof *copy);
+    assert_int_equal(ws2_loader_start(loader, epoch, &error), 0);
+    while ((status = ws2_loader_next(loader, &batch, &error)) == 1) {
+        memcpy(copy->rgb[copy->count], batch.rgb, (size_t)batch.count * sizeof copy->rgb[0]);
+        memcpy(&copy->label[copy->count], batch.label, (size_t)batch.count * sizeof copy->label[0]);
+        copy->count += batch.count;
+        copy->batches++;
+    }
+    if (status < 0)
+        fail_msg("%s", error.text);
+}
+
+static void loader_plain(void **state)
+{
+    (void)state;
+    static struct epoch_copy copy;
+    struct ws2_clips *clips = belt();
+    struct ws2_loader *loader;
+    struct ws2_error error = {0};
+    struct ws2_loader_options o = loader_options(3, false);
+    assert_int_equal(ws2_loader_open(&loader, clips, NULL, &o, &error), 0);
+    /* before 18, after 13; bg from sequences b0 (5 + 3), b2 (4), x0 (7), x2 (1) */
+    assert_int_equal(ws2_loader_class_samples(loader, WS2_CLASS_AFTER), 13);
+    assert_int_equal(ws2_loader_class_samples(loader, WS2_CLASS_BEFORE), 18);
+    assert_int_equal(ws2_loader_class_samples(loader, WS2_CLASS_BG), 20);
+    assert_int_equal(ws2_loader_steps(loader), 13);
+    run_epoch(loader, 0, &copy);
+    assert_int_equal(copy.count, 51);
+    assert_int_equal(copy.batches, 13);
+    for (int i = 0; i < copy.count; i++) {
+        int black = 0, red = 0, blue = 0, grey = 0;
+        for (int p = 0; p < SIDE * SIDE; p++) {
+            const uint8_t *c = copy.rgb[i] + 3 * p;
+            black += c[0] == 0 && c[1] == 0 && c[2] == 0;
+            red += c[0] >= 200;
+            blue += c[2] >= 200;
+            grey += c[0] >= 90 && c[0] < 110 && c[2] >= 90 && c[2] < 110;
+        }
+        const int64_t label = copy.label[i];
+        assert_int_equal(red, label == WS2_CLASS_BEFORE ? 25 : 0);
+        assert_int_equal(blue, label == WS2_CLASS_AFTER ? 25 : 0);
+        assert_int_equal(black, label == WS2_CLASS_BG ? 49 : SIDE * SIDE - 25); /* 5 x 5 grown by 1 */
+        assert_int_equal(grey, label == WS2_CLASS_BG ? SIDE * SIDE - 49 : 0);
+    }
+    ws2_loader_close(loader);
+    o.bg_source = WS2_BG_FRAMES; /* every second frame: 3+3+2+2, 4+3+1 */
+    assert_int_equal(ws2_loader_open(&loader, clips, NULL, &o, &error), 0);
+    assert_int_equal(ws2_loader_class_samples(loader, WS2_CLASS_BG), 18);
+    ws2_loader_close(loader);
+    o = loader_options(2, false);
+    o.background = WS2_BACKGROUND_KEEP;
+    o.fill = WS2_FILL_MEAN;
+    assert_int_equal(ws2_loader_open(&loader, clips, NULL, &o, &error), 0);
+    run_epoch(loader, 0, &copy);
+    assert_int_equal(copy.count, 31);
+    assert_true(copy.rgb[0][0] >= 90);
+    ws2_loader_close(loader);
+    o.background = WS2_BACKGROUND_REMOVE;
+    assert_int_equal(ws2_loader_open(&loader, clips, NULL, &o, &error), 0);
+    run_epoch(loader, 0, &copy);
+    assert_int_equal(copy.rgb[0][0], 124);
+    assert_int_equal(copy.rgb[0][1], 116);
+    assert_int_equal(copy.rgb[0][2], 104);
+    ws2_loader_close(loader);
+    ws2_clips_close(clips);
+}
+
+static void loader_training(void **state)
+{
+    (void)state;
+    static struct epoch_copy first, again, other;
+    struct ws2_clips *clips = belt();
+    struct ws2_loader *loader;
+    struct ws2_error error = {0};
+    struct ws2_loader_options o = loader_options(3, true);
+    assert_int_equal(ws2_loader_open(&loader, clips, NULL, &o, &error), 0);
+    assert_int_equal(ws2_loader_steps(loader), 12); /* of 51, the last 3 dropped */
+    run_epoch(loader, 5, &first);
+    assert_int_equal(first.count, 48);
+    struct ws2_batch batch;
+    assert_int_equal(ws2_loader_start(loader, 1, &error), 0); /* left after one batch */
+    assert_int_equal(ws2_loader_next(loader, &batch, &error), 1);
+    run_epoch(loader, 5, &again);
+    assert_memory_equal(&first, &again, sizeof first);
+    run_epoch(loader, 6, &other);
+    assert_memory_not_equal(first.label, other.label, sizeof first.label);
+    ws2_loader_close(loader);
+    o.threads = 3;
+    assert_int_equal(ws2_loader_open(&loader, clips, NULL, &o, &error), 0);
+    run_epoch(loader, 5, &again);
+    assert_memory_equal(&first, &again, sizeof first);
+    ws2_loader_close(loader);
+    o.seed = 4;
+    assert_int_equal(ws2_loader_open(&loader, clips, NULL, &o, &error), 0);
+    run_epoch(loader, 5, &again);
+    assert_memory_not_equal(&first, &again, sizeof first);
+    ws2_loader_close(loader);
+    o.balance = true;
+    assert_int_equal(ws2_loader_open(&loader, clips, NULL, &o, &error), 0);
+    run_epoch(loader, 0, &again);
+    int64_t seen[3] = {0};
+    for (int i = 0; i < again.count; i++)
+        seen[again.label[i]]++;
+    for (int c = 0; c < 3; c++)
+        assert_in_range(seen[c], 14, 17); /* 17 of each, of which 3 in all are dropped */
+    ws2_loader_close(loader);
+    ws2_clips_close(clips);
+}
+
+static void expect_refusal(const char *const *names, int count, const struct ws2_loader_options *o,
+                           int status, const char *reason)
+{
+    struct ws2_clips *clips = open_clips(names, count);
+    struct ws2_loader *loader;
+    struct ws2_error error = {0};
+    int got = ws2_loader_open(&loader, clips, NULL, o, &error);
+    if (got == 0) {
+        struct ws2_batch batch;
+        got = ws2_loader_start(loader, 0, &error);
+        while (got >= 0 && (got = ws2_loader_next(loader, &batch, &error)) == 1)
+            ;
+        ws2_loader_close(loader);
+    }
+    assert_int_equal(got, status);
+    if (strstr(error.text, reason) == NULL)
+        fail_msg("'%s' does not say '%s'", error.text, reason);
+    ws2_clips_close(clips);
+}
+
+static void loader_refusals(void **state)
+{
+    (void)state;
+    static const char *const only_before[] = {"b.ws2"}, *const only_after[] = {"a0.ws2", "a1.ws2"};
+    static const char *const bare[] = {"n.ws2", "a0.ws2"}, *const odd[] = {"w.ws2", "a0.ws2"};
+    struct clip_options n = clip("n.ws2", "n", WS2_ROLE_BEFORE, 4),
+                        w = clip("w.ws2", "w", WS2_ROLE_BEFORE, 4);
+    n.no_fg = true;
+    w.wrong_fg = true;
+    write_clips(&n, 1);
+    write_clips(&w, 1);
+    struct ws2_loader_options o = loader_options(3, true);
+    expect_refusal(only_before, 1, &o, WS2_ERR_INPUT, "no after frames among the training files");
+    expect_refusal(only_after, 2, &o, WS2_ERR_INPUT, "no before frames");
+    expect_refusal(bare, 2, &o, WS2_ERR_INPUT, "n.ws2: n: no tensor fg");
+    expect_refusal(odd, 2, &o, WS2_ERR_INPUT, "w.ws2: w: frame");
+    o.batch = 1000;
+    expect_refusal(only_before, 1, &o, WS2_ERR_INPUT, "no after");
+    const char *const both[] = {"b.ws2", "a0.ws2"};
+    expect_refusal(both, 2, &o, WS2_ERR_INPUT, "do not fill one batch");
+    o = loader_options(3, true);
+    o.background = WS2_BACKGROUND_KEEP;
+    expect_refusal(both, 2, &o, WS2_ERR_USAGE, "background");
+    o = loader_options(4, true);
+    expect_refusal(both, 2, &o, WS2_ERR_USAGE, "classes");
+}
+
+/* Frames of different sizes in one training set become the network's size. */
+static void loader_sizes(void **state)
+{
+    (void)state;
+    static const char *const mixed[] = {"m.ws2", "a0.ws2"};
+    static struct epoch_copy copy;
+    struct clip_options m = clip("m.ws2", "m", WS2_ROLE_BEFORE, 3);
+    m.width = 24;
+    m.height = 32;
+    write_clips(&m, 1);
+    struct ws2_clips *clips = open_clips(mixed, 2);
+    struct ws2_loader *loader;
+    struct ws2_error error = {0};
+    struct ws2_loader_options o = loader_options(2, false);
+    assert_int_equal(ws2_loader_open(&loader, clips, NULL, &o, &error), 0);
+    run_epoch(loader, 0, &copy);
+    assert_int_equal(copy.count, 10);
+    ws2_loader_close(loader);
+    ws2_clips_close(clips);
+}
+
+static void grow(void **state)
+{
+    (void)state;
+    enum { W = 23, H = 17 };
+    uint32_t noise = 9;
+    for (int margin = 0; margin < 6; margin++) {
+        uint8_t mask[W * H], want[W * H] = {0}, scratch[W * H];
+        for (int i = 0; i < W * H; i++)
+            mask[i] = generator_next(&noise) >> 24 < 6;
+        for (int y = 0; y < H; y++) {
+            for (int x = 0; x < W; x++) {
+                for (int v = y - margin; v <= y + margin; v++) {
+                    for (int u = x - margin; u <= x + margin; u++)
+                        want[y * W + x] |= v >= 0 && v < H && u >= 0 && u < W && mask[v * W + u];
+                }
+            }
+        }
+        ws2_mask_grow(mask, scratch, W, H, margin);
+        assert_memory_equal(mask, want, sizeof want);
+    }
+}
+
+/* ---- runs ------------------------------------------------------------------------------------------------- */
+
+struct watch {
+    int64_t fail_at; /* step at which the report gives up; 0 = never */
+    int64_t alive[4];
+    struct nn *nn;
+    struct ws2_epoch last;
+};
+
+static int watch(void *context, int64_t step, int64_t steps, double loss, double rate,
+                 const struct ws2_epoch *epoch)
+{
+    struct watch *w = context;
+    (void)steps;
+    (void)rate;
+    assert_true(isfinite(loss));
+    if (epoch) {
+        w->last = *epoch;
+        return 0;
+    }
+    if (step == 3 || step == 30)
+        w->alive[step == 30] = nn_tensors_alive(w->nn);
+    return w->fail_at && step == w->fail_at ? WS2_ERR_SYSTEM : 0;
+}
+
+/* One run of the toy network on the belt; returns the status of ws2_train_run. */
+static int run_toy(enum ws2_method method, const char *name, int64_t stop, int64_t fail_at, bool resume,
+                   int64_t epochs, struct watch *w, struct ws2_error *error)
+{
+    char output[128], log[160];
+    struct nn *nn = open_nn(NN_F32_MODE);
+    struct toy toy;
+    struct ws2_classifier net = toy_open(&toy, nn, 3, 3, true);
+    struct ws2_clips *clips = belt();
+    struct ws2_loader *train, *val;
+    struct ws2_loader_options to = loader_options(3, true), vo = loader_options(3, false);
+    struct ws2_meta meta = {0};
+    bool held[7] = {false}, use[7];
+    to.hue = 0;
+    assert_int_equal(ws2_clips_split(clips, 0.3, 1, held, error), 0);
+    for (int i = 0; i < 7; i++)
+        use[i] = !held[i];
+    assert_int_equal(ws2_loader_open(&train, clips, use, &to, error), 0);
+    assert_int_equal(ws2_loader_open(&val, clips, held, &vo, error), 0);
+    ws2_meta_set(&meta, "method", "%s", method == WS2_METHOD_PUZZLE ? "puzzle" : "standard");
+    ws2_meta_set(&meta, "epochs", "%d", (int)epochs);
+    path_of(output, sizeof output, name);
+    snprintf(log, sizeof log, "%s.tsv", output);
+    *w = (struct watch){.fail_at = fail_at, .nn = nn};
+    struct ws2_train_options o = {.loss = {.method = method, .alpha = 2},
+                                  .epochs = epochs,
+                                  .stop_epoch = stop,
+                                  .output = output,
+                                  .log = log,
+                                  .resume = resume,
+                                  .meta = &meta,
+                                  .report = watch,
+                                  .context = w};
+    const struct ws2_recipe_options recipe = {WS2_RECIPE_SCRATCH, 0.05, NAN, NAN};
+    assert_int_equal(ws2_plan_make(&o.plan, &recipe, method, false, toy.params, "classifier.*", error), 0);
+    const int status = ws2_train_run(nn, &net, train, val, &o, error);
+    ws2_loader_close(train);
+    ws2_loader_close(val);
+    ws2_clips_close(clips);
+    nn_params_free(toy.params);
+    nn_close(nn);
+    return status;
+}
+
+static char *whole_file(const char *name, size_t *size)
+{
+    char path[160];
+    path_of(path, sizeof path, name);
+    FILE *file = fopen(path, "rb");
+    if (file == NULL)
+        fail_msg("%s is not there", path);
+    char *bytes = calloc(1, 1 << 20);
+    *size = fread(bytes, 1, 1 << 20, file);
+    fclose(file);
+    return bytes;
+}
+
+static bool there(const char *name)
+{
+    char path[160];
+    path_of(path, sizeof path, name);
+    return access(path, F_OK) == 0;
+}
+
+static void remove_file(const char *name)
+{
+    char path[160];
+    path_of(path, sizeof path, name);
+    unlink(path);
+}
+
+static void assert_same_files(const char *a, const char *b)
+{
+    size_t m, n;
+    char *x = whole_file(a, &m), *y = whole_file(b, &n);
+    assert_int_equal(m, n);
+    assert_memory_equal(x, y, m);
+    free(x);
+    free(y);
+}
+
+/* Logs without the column of speeds. */
+static void assert_same_logs(const char *a, const char *b)
+{
+    size_t m, n;
+    char *x = whole_file(a, &m), *y = whole_file(b, &n), *p, *q;
+    char *line_x = strtok_r(x, "\n", &p), *line_y = strtok_r(y, "\n", &q);
+    for (; line_x && line_y; line_x = strtok_r(NULL, "\n", &p), line_y = strtok_r(NULL, "\n", &q)) {
+        int column = 0;
+        char *i = line_x, *j = line_y;
+        for (; i && j; column++) {
+            char *cell_x = strsep(&i, "\t"), *cell_y = strsep(&j, "\t");
+            if (column != 10)
+                assert_string_equal(cell_x, cell_y);
+        }
+        assert_int_equal(column, 12);
+    }
+    assert_null(line_x);
+    assert_null(line_y);
+    free(x);
+    free(y);
+}
+
+static void resumes_to_the_same(void **state)
+{
+    (void)state;
+    for (int method = WS2_METHOD_STANDARD; method <= WS2_METHOD_PUZZLE; method++) {
+        const enum ws2_method m = (enum ws2_method)method;
+        struct ws2_error error = {0};
+        struct watch w;
+        assert_int_equal(run_toy(m, "whole", 0, 0, false, 4, &w, &error), WS2_TRAIN_DONE);
+        assert_false(there("whole.last") || there("whole.best"));
+        remove_file("half");
+        /* left after two epochs */
+        assert_int_equal(run_toy(m, "half", 2, 0, false, 4, &w, &error), WS2_TRAIN_STOPPED);
+        assert_true(there("half.last") && !there("half"));
+        assert_int_equal(run_toy(m, "half", 0, 0, true, 4, &w, &error), WS2_TRAIN_DONE);
+        assert_same_files("whole", "half");
+        assert_same_logs("whole.tsv", "half.tsv");
+        /* killed in the middle of the third epoch (8 steps each) */
+        assert_int_equal(run_toy(m, "killed", 0, 19, false, 4, &w, &error), WS2_ERR_SYSTEM);
+        assert_int_equal(run_toy(m, "killed", 0, 0, true, 4, &w, &error), WS2_TRAIN_DONE);
+        assert_same_files("whole", "killed");
+        assert_same_logs("whole.tsv", "killed.tsv");
+        /* other settings are not the same run */
+        assert_int_equal(run_toy(m, "other", 1, 0, false, 4, &w, &error), WS2_TRAIN_STOPPED);
+        error = (struct ws2_error){0};
+        assert_int_equal(run_toy(m, "other", 0, 0, true, 5, &w, &error), WS2_ERR_USAGE);
+        assert_non_null(strstr(error.text, "epochs was 4 and is now 5"));
+    }
+}
+
+static void learns(void **state)
+{
+    (void)state;
+    for (int method = WS2_METHOD_STANDARD; method <= WS2_METHOD_PUZZLE; method++) {
+        struct ws2_error error = {0};
+        struct watch w;
+        assert_int_equal(run_toy((enum ws2_method)method, "learns", 0, 0, false, 12, &w, &error),
+                         WS2_TRAIN_DONE);
+        assert_true(w.last.val_accuracy > 0.9);
+        assert_true(w.last.val_loss < 0.5);
+        assert_int_equal(w.alive[0], w.alive[1]); /* no tensor is left behind by a step */
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(losses),
+        cmocka_unit_test(alpha),
+        cmocka_unit_test(tiles),
+        cmocka_unit_test(puzzle_steps),
+        cmocka_unit_test(poly_steps),
+        cmocka_unit_test(recipes),
+        cmocka_unit_test(clips_and_split),
+        cmocka_unit_test(clips_refused),
+        cmocka_unit_test(loader_plain),
+        cmocka_unit_test(loader_training),
+        cmocka_unit_test(loader_refusals),
+        cmocka_unit_test(loader_sizes),
+        cmocka_unit_test(grow),
+        cmocka_unit_test(resumes_to_the_same),
+        cmocka_unit_test(learns),
+    };
+    return cmocka_run_group_tests(tests, make_folder, remove_folder);
+}

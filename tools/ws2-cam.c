@@ -1,0 +1,224 @@
+/* ws2-cam: adds class activation maps to the frames of a stream. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cam/cam.h"
+#include "cli/cli.h"
+#include "models/classifier.h"
+
+enum { AUTO = 0, NO = 1, YES = 2 };
+
+static struct {
+    int method, target, form, flip, kernel, input, stride;
+    int64_t size, batch;
+    double eps;
+    const char *weights, *scales;
+    struct ws2_text_list layers;
+} o = {.batch = 8, .eps = 1e-6, .scales = "0.5,1,2"};
+
+static const struct ws2_option options[] = {
+    {"weights", 'w', WS2_OPT_TEXT, &o.weights, "FILE", "of the classifier", 0, 0, 0},
+    {"method", 0, WS2_OPT_CHOICE, &o.method, "auto|cam|gradcam|gradcam++|layercam|puzzle",
+     "how maps are made", true, 0, 0},
+    {"layer", 0, WS2_OPT_LIST, &o.layers, "NAME", "layer to look at [layer4], repeatable", true, 0, 0},
+    {"target", 0, WS2_OPT_CHOICE, &o.target, "logit|prob", "what is differentiated", true, 0, 0},
+    {"eps", 0, WS2_OPT_REAL, &o.eps, "X", "of gradcam++", true, 0, 1},
+    {"form", 0, WS2_OPT_CHOICE, &o.form, "auto|closed|autograd", "formula or backward pass", true, 0, 0},
+    {"scales", 0, WS2_OPT_TEXT, &o.scales, "A,B,C", "sizes of the input; papers: 0.2,0.5,1,2,4,6", true, 0,
+     0},
+    {"flip", 0, WS2_OPT_CHOICE, &o.flip, "auto|no|yes", "add the mirrored picture's map", true, 0, 0},
+    {"kernel", 0, WS2_OPT_CHOICE, &o.kernel, "auto|linear|cubic", "of scaled pictures", true, 0, 0},
+    {"input", 0, WS2_OPT_CHOICE, &o.input, "raw|masked", "masked: what is not fg is black", true, 0, 0},
+    {"size", 0, WS2_OPT_INT, &o.size, "N", "side of the network's input; 0: as learnt", true, 0, 8192},
+    {"stride", 0, WS2_OPT_CHOICE, &o.stride, "32|16", "for weights that do not say", true, 0, 0},
+    {"batch", 0, WS2_OPT_INT, &o.batch, "N", "frames at a time", false, 1, 1024},
+    {0}};
+
+static const struct ws2_program program = {
+    .name = "ws2-cam",
+    .operands = "[FILE...]",
+    .summary = "Show which pixels speak for which class: class activation maps.",
+    .reads = "rgb:u8[h,w,3]",
+    .adds = "cam:f16[c,h,w],prob:f32[c]",
+    .examples = "  ws2-cam -w puzzle.safetensors clip.ws2 | ws2-coarse -o mask.ws2\n"
+                "  ws2-cam -w standard.safetensors --method layercam --layer layer3 clip.ws2 | ws2-show",
+    .takes = WS2_TAKES_INPUT | WS2_TAKES_OUTPUT | WS2_TAKES_THREADS | WS2_TAKES_DEVICE | WS2_TAKES_PROGRESS,
+    .options = options};
+
+struct session {
+    const struct ws2_common *common;
+    struct nn *nn;
+    struct classifier classifier;
+    struct ws2_cam *cam;
+    int64_t frames;
+};
+
+static void must(int status, const struct ws2_error *error)
+{
+    if (status < 0)
+        ws2_die(error);
+}
+
+/* ---- the network ------------------------------------------------------------------------------------------ */
+
+static struct nn_tensor *forward(void *model, struct nn_tensor *images, const char *layer, bool graph,
+                                 struct nn_tensor **activation)
+{
+    const int tap = resnet_tap_find(model, layer);
+    const struct resnet_out out =
+        resnet_forward(model, images, &(struct resnet_run){false, graph ? tap : -1, tap});
+    *activation = out.tap;
+    return out.logits;
+}
+
+static bool has_layer(void *model, const char *layer)
+{
+    return resnet_tap_find(model, layer) >= 0;
+}
+
+static struct nn_tensor *weight(void *model)
+{
+    return resnet_head_weight(model);
+}
+
+static void open_network(struct session *session)
+{
+    struct ws2_error error = {0};
+    struct nn_options nn = {.threads = session->common->threads};
+    struct nn_weights *weights;
+    struct classifier_info info;
+    const struct classifier_info fallback = {.net.stride = o.stride ? RESNET_STRIDE_16 : RESNET_STRIDE_32,
+                                             .size = 512};
+    if (o.weights == NULL)
+        ws2_die_text(WS2_ERR_USAGE, "-w FILE is needed: the weights of a classifier");
+    if (nn_device_parse(session->common->device, &nn.device, &nn.device_index) < 0)
+        ws2_die_text(WS2_ERR_USAGE, "--device: '%s' is none of cpu, cuda, cuda:N, auto",
+                     session->common->device);
+    nn_precision_parse(session->common->precision, &nn.precision);
+    must(nn_weights_open(&weights, o.weights, NULL, &error), &error);
+    if (classifier_info_read(&info, weights, &fallback, &error) < 0) {
+        ws2_error_prefix(&error, "%s", o.weights);
+        ws2_die(&error);
+    }
+    must(nn_open(&session->nn, &nn, &error), &error);
+    must(classifier_open(&session->classifier, session->nn, &info, &error), &error);
+    must(classifier_load(&session->classifier, weights, o.weights, &error), &error);
+    nn_weights_close(weights);
+}
+
+static void read_scales(struct ws2_cam_options *cam)
+{
+    const struct ws2_text_list list = ws2_cli_names("scales", o.scales);
+    for (int i = 0; i < list.count; i++) {
+        char *end;
+        const double scale = strtod(list.item[i], &end);
+        if (i == WS2_CAM_SCALES_MAX || end == list.item[i] || *end || !(scale > 0 && scale <= 16))
+            ws2_die_text(WS2_ERR_USAGE, "--scales: '%s' is not up to %d numbers in 0..16", o.scales,
+                         WS2_CAM_SCALES_MAX);
+        cam->scale[cam->scales++] = scale;
+    }
+}
+
+/* Where nothing is said, maps are made as the authors make them for weights of this kind. */
+static void open_cam(struct session *session)
+{
+    struct ws2_error error = {0};
+    const struct classifier *classifier = &session->classifier;
+    const bool maps = classifier->info.net.head == RESNET_HEAD_MAPS;
+    struct ws2_cam_options cam = {
+        .target = (enum ws2_cam_target)o.target, .form = (enum ws2_cam_form)o.form, .eps = o.eps};
+    cam.method = o.method ? (enum ws2_cam_method)(o.method - 1) : maps ? WS2_CAM_PUZZLE : WS2_CAM_GRADCAM;
+    const bool puzzle = cam.method == WS2_CAM_PUZZLE;
+    cam.flip = o.flip == AUTO ? puzzle : o.flip == YES;
+    cam.kernel = o.kernel ? (enum ws2_cam_kernel)(o.kernel - 1) : puzzle ? WS2_CAM_CUBIC : WS2_CAM_LINEAR;
+    read_scales(&cam);
+    for (int i = 0; i < o.layers.count; i++) {
+        if (i == WS2_CAM_LAYERS_MAX)
+            ws2_die_text(WS2_ERR_USAGE, "--layer: at most %d layers", WS2_CAM_LAYERS_MAX);
+        cam.layer[cam.layers++] = o.layers.item[i];
+    }
+    const struct ws2_cam_network network = {.model = classifier->net,
+                                            .params = classifier->params,
+                                            .classes = classifier->info.net.classes,
+                                            .exclusive = classifier->info.exclusive,
+                                            .biased = !maps,
+                                            .last = "layer4",
+                                            .has_layer = has_layer,
+                                            .forward = forward,
+                                            .weight = weight};
+    must(ws2_cam_open(&session->cam, session->nn, &network, &cam, &error), &error);
+}
+
+/* ---- the stream ------------------------------------------------------------------------------------------- */
+
+static int begin(void *context, const struct ws2_head *in, struct ws2_head *out, struct ws2_error *error)
+{
+    const struct session *session = context;
+    const struct classifier_info *info = &session->classifier.info;
+    const struct ws2_tensor_info *rgb = ws2_head_find(in, "rgb");
+    const char *name[CLASSIFIER_CLASSES_MAX];
+    if (rgb == NULL || rgb->dtype != WS2_U8)
+        return ws2_fail(error, WS2_ERR_INPUT, "no tensor rgb of type u8");
+    if (o.input == 1 && ws2_head_find(in, "fg") == NULL)
+        return ws2_fail(error, WS2_ERR_INPUT,
+                        "no tensor fg, needed for --input masked: run ws2-bgmask first");
+    int status = ws2_head_add_tensor(out, "cam", WS2_F16, "c,h,w", "0..1", error);
+    if (status >= 0)
+        status = ws2_head_add_tensor(out, "prob", WS2_F32, "c", "0..1", error);
+    for (int c = 0; c < info->net.classes; c++)
+        name[c] = info->class_name[c];
+    if (status >= 0 && (ws2_head_set_classes(out, name, info->net.classes) < 0 ||
+                        ws2_cli_history(&program, session->common, out, session->classifier.digest) < 0))
+        status = ws2_fail(error, WS2_ERR_SYSTEM, "out of memory");
+    return status;
+}
+
+static void done(void *context)
+{
+    struct session *session = context;
+    ws2_cli_progress_set(++session->frames, NULL);
+}
+
+static void check_only(struct session *session, const struct ws2_reader *reader)
+{
+    struct ws2_error error = {0};
+    struct ws2_head *head = ws2_head_copy(ws2_reader_head(reader));
+    if (head == NULL)
+        ws2_die_text(WS2_ERR_SYSTEM, "out of memory");
+    must(begin(session, ws2_reader_head(reader), head, &error), &error);
+    ws2_head_free(head);
+}
+
+int main(int argc, char **argv)
+{
+    static const char *standard_input = "-";
+    ws2_cli_version_line(nn_version());
+    const struct ws2_common common = ws2_cli_begin(&program, argc, argv);
+    struct session session = {.common = &common};
+    const char **path = common.operands ? common.operand : &standard_input;
+    const int paths = common.operands ? common.operands : 1;
+    struct ws2_reader *reader =
+        ws2_cli_reader(&common, path[0]); /* a missing file is told before 0.5 s of loading */
+    open_network(&session);
+    open_cam(&session);
+    const int size = o.size ? (int)o.size : session.classifier.info.size;
+    const struct ws2_cam_stream_options stream = {size,  o.input == 1, (int)o.batch, common.threads,
+                                                  begin, done,         &session};
+    struct ws2_writer *writer = common.check ? NULL : ws2_cli_writer(&common);
+    ws2_cli_progress_begin(&common, "frames", 0);
+    for (int i = 0; i < paths; i++) {
+        struct ws2_error error = {0};
+        if (i > 0)
+            reader = ws2_cli_reader(&common, path[i]);
+        if (common.check)
+            check_only(&session, reader);
+        else
+            must(ws2_cam_stream(session.cam, &stream, reader, writer, &error), &error);
+        ws2_reader_close(reader);
+    }
+    ws2_cam_close(session.cam);
+    classifier_close(&session.classifier);
+    nn_close(session.nn);
+    return ws2_cli_end(writer, 0);
+}

@@ -1,0 +1,325 @@
+/* ws2-train: from stream files of two cameras to the weights of a classifier; and how accurate weights are. */
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cli/cli.h"
+#include "models/classifier.h"
+#include "train/train.h"
+
+static struct {
+    int method, backbone, stride, background, fill, bg_source, recipe, loss, compare, flip;
+    int64_t classes, size, batch, patience;
+    double epochs, alpha, lr, momentum, weight_decay, jitter, hue, val_share;
+    bool alpha_ramp, balance, resume, check;
+    const char *init, *log, *output, *evaluate;
+    struct ws2_text_list validation;
+} o = {.backbone = 2,
+       .classes = 3,
+       .size = 512,
+       .batch = 32,
+       .epochs = NAN,
+       .alpha = 2,
+       .lr = NAN,
+       .momentum = NAN,
+       .weight_decay = NAN,
+       .jitter = 0.3,
+       .val_share = 0.2,
+       .init = "none"};
+
+#define BACKBONES "resnet18|resnet34|resnet50|resnet101"
+static const char *const backbones[] = {"resnet18", "resnet34", "resnet50", "resnet101"};
+
+static const struct ws2_option options[] = {
+    {"output", 'o', WS2_OPT_TEXT, &o.output, "FILE", "the weights, .safetensors", 0, 0, 0},
+    {"method", 0, WS2_OPT_CHOICE, &o.method, "standard|puzzle", "what is learnt", 0, 0, 0},
+    {"backbone", 0, WS2_OPT_CHOICE, &o.backbone, BACKBONES, "network", 0, 0, 0},
+    {"stride", 0, WS2_OPT_CHOICE, &o.stride, "32|16", "pixels per cell of the maps", 0, 0, 0},
+    {"classes", 0, WS2_OPT_INT, &o.classes, "N", "2: after, before; 3: and the belt alone", 0, 2, 3},
+    {"background", 0, WS2_OPT_CHOICE, &o.background, "remove|keep", "keep: two classes only", 0, 0, 0},
+    {"fill", 0, WS2_OPT_CHOICE, &o.fill, "black|mean", "colour of removed pixels", 0, 0, 0},
+    {"bg-from", 0, WS2_OPT_CHOICE, &o.bg_source, "sequences|frames", "belt from every second", 0, 0, 0},
+    {"size", 0, WS2_OPT_INT, &o.size, "N", "side of the network's input", 0, 32, 8192},
+    {"epochs", 0, WS2_OPT_REAL, &o.epochs, "N", "passes over the data [25; from scratch 75]", 0, 0, 1e5},
+    {"batch", 0, WS2_OPT_INT, &o.batch, "N", "pictures per step", 0, 1, 4096},
+    {"init", 0, WS2_OPT_TEXT, &o.init, "FILE", "pretrained weights, or none: seeded random ones", 0, 0, 0},
+    {"recipe", 0, WS2_OPT_CHOICE, &o.recipe, "auto|paper|scratch", "optimiser and schedule", 0, 0, 0},
+    {"lr", 0, WS2_OPT_REAL, &o.lr, "X", "learning rate instead of the recipe's", 0, 0, 0},
+    {"momentum", 0, WS2_OPT_REAL, &o.momentum, "X", "momentum instead of the recipe's", 0, 0, 0},
+    {"weight-decay", 0, WS2_OPT_REAL, &o.weight_decay, "X", "weight decay instead of the recipe's", 0, 0, 0},
+    {"loss", 0, WS2_OPT_CHOICE, &o.loss, "ce|bce-softmax", "of the standard method", 0, 0, 0},
+    {"alpha", 0, WS2_OPT_REAL, &o.alpha, "X", "weight of the puzzle's reconstruction", 0, 0, 1000},
+    {"alpha-ramp", 0, WS2_OPT_FLAG, &o.alpha_ramp, NULL, "alpha rises until half of the steps", 0, 0, 0},
+    {"compare", 0, WS2_OPT_CHOICE, &o.compare, "feature|cam", "maps that the puzzle compares", 0, 0, 0},
+    {"jitter", 0, WS2_OPT_REAL, &o.jitter, "X", "brightness, contrast, saturation 1-X..1+X", 0, 0, 0.99},
+    {"hue", 0, WS2_OPT_REAL, &o.hue, "X", "hue shift -X..X turns", 0, 0, 0.5},
+    {"flip", 0, WS2_OPT_CHOICE, &o.flip, "none|h|v|hv", "mirror pictures by chance", 0, 0, 0},
+    {"balance", 0, WS2_OPT_FLAG, &o.balance, NULL, "as many pictures of each class", 0, 0, 0},
+    {"validation", 0, WS2_OPT_LIST, &o.validation, "FILE", "file to validate on, repeatable", 0, 0, 0},
+    {"val-share", 0, WS2_OPT_REAL, &o.val_share, "X", "else this share of the sequences", 0, 0.001, 0.9},
+    {"patience", 0, WS2_OPT_INT, &o.patience, "N", "end after N epochs without progress; 0: no", 0, 0,
+     100000},
+    {"resume", 0, WS2_OPT_FLAG, &o.resume, NULL, "go on where a run was interrupted", 0, 0, 0},
+    {"log", 0, WS2_OPT_TEXT, &o.log, "FILE", "table of all epochs, TSV", 0, 0, 0},
+    {"evaluate", 0, WS2_OPT_TEXT, &o.evaluate, "FILE", "print the accuracy of these weights", 0, 0, 0},
+    {"check", 0, WS2_OPT_FLAG, &o.check, NULL, "verify inputs and settings, then stop", 0, 0, 0},
+    {0}};
+
+static const struct ws2_program program = {
+    .name = "ws2-train",
+    .operands = "FILE...",
+    .summary = "Learn to tell frames before the sorter from frames after it.",
+    .reads = "rgb:u8[h,w,3],fg:u8[h,w]",
+    .examples =
+        "  ws2-train --method puzzle --init resnet50.pth -o puzzle.safetensors --log puzzle.tsv *.fg.ws2\n"
+        "  ws2-train --evaluate puzzle.safetensors --background keep test/*.ws2",
+    .takes = WS2_TAKES_OPERANDS | WS2_TAKES_THREADS | WS2_TAKES_SEED | WS2_TAKES_DEVICE | WS2_TAKES_PROGRESS,
+    .options = options};
+
+/* Everything of a run; what is not used stays NULL. */
+struct session {
+    struct nn *nn;
+    struct classifier classifier;
+    struct ws2_clips *clips, *val_clips;
+    struct ws2_loader *train, *val;
+};
+
+static void must(int status, const struct ws2_error *error)
+{
+    if (status < 0)
+        ws2_die(error);
+}
+
+static void forward(void *model, struct nn_tensor *images, bool training, struct nn_tensor **logits,
+                    struct nn_tensor **maps)
+{
+    const struct resnet_out out = resnet_forward(model, images, &(struct resnet_run){training, -1, -1});
+    *logits = out.logits;
+    *maps = out.maps;
+}
+
+static struct ws2_classifier as_classifier(const struct classifier *classifier)
+{
+    return (struct ws2_classifier){classifier->net, classifier->params, classifier->info.net.classes,
+                                   forward};
+}
+
+static void open_context(struct session *session, const struct ws2_common *common)
+{
+    struct ws2_error error = {0};
+    struct nn_options nn = {.threads = common->threads};
+    if (nn_device_parse(common->device, &nn.device, &nn.device_index) < 0)
+        ws2_die_text(WS2_ERR_USAGE, "--device: '%s' is none of cpu, cuda, cuda:N, auto", common->device);
+    nn_precision_parse(common->precision, &nn.precision);
+    must(nn_open(&session->nn, &nn, &error), &error);
+}
+
+static void close_session(struct session *session)
+{
+    ws2_loader_close(session->train);
+    ws2_loader_close(session->val);
+    ws2_clips_close(session->clips);
+    ws2_clips_close(session->val_clips);
+    classifier_close(&session->classifier);
+    nn_close(session->nn);
+}
+
+/* ---- data ------------------------------------------------------------------------------------------------- */
+
+static struct ws2_loader_options loader_options(const struct ws2_common *common, bool training)
+{
+    return (struct ws2_loader_options){.classes = (int)o.classes,
+                                       .background = (enum ws2_background)o.background,
+                                       .fill = (enum ws2_fill)o.fill,
+                                       .bg_source = (enum ws2_bg_source)o.bg_source,
+                                       .margin = 5,
+                                       .size = (int)o.size,
+                                       .training = training,
+                                       .balance = o.balance,
+                                       .jitter = o.jitter,
+                                       .hue = o.hue,
+                                       .flip_x = o.flip == 1 || o.flip == 3,
+                                       .flip_y = o.flip == 2 || o.flip == 3,
+                                       .seed = common->seed,
+                                       .batch = (int)o.batch,
+                                       .threads = common->threads > 2 ? common->threads / 2 : 1};
+}
+
+static void open_data(struct session *session, const struct ws2_common *common)
+{
+    struct ws2_error error = {0};
+    const struct ws2_loader_options train = loader_options(common, true), val = loader_options(common, false);
+    must(ws2_clips_open(&session->clips, common->operand, common->operands, &error), &error);
+    const int count = ws2_clips_count(session->clips);
+    bool *mark = calloc((size_t)count + 1, sizeof *mark); /* of clips to validate on, then of the others */
+    if (mark == NULL)
+        ws2_die_text(WS2_ERR_SYSTEM, "out of memory");
+    if (o.validation.count > 0) {
+        must(ws2_clips_open(&session->val_clips, o.validation.item, o.validation.count, &error), &error);
+        must(ws2_loader_open(&session->val, session->val_clips, NULL, &val, &error), &error);
+    } else {
+        must(ws2_clips_split(session->clips, o.val_share, common->seed, mark, &error), &error);
+        must(ws2_loader_open(&session->val, session->clips, mark, &val, &error), &error);
+    }
+    for (int i = 0; i < count; i++)
+        mark[i] = !mark[i];
+    must(ws2_loader_open(&session->train, session->clips, mark, &train, &error), &error);
+    free(mark);
+}
+
+/* ---- training --------------------------------------------------------------------------------------------- */
+
+static void open_network(struct session *session, const struct ws2_common *common)
+{
+    struct ws2_error error = {0};
+    const bool puzzle = o.method == WS2_METHOD_PUZZLE;
+    struct classifier_info info = {.net = {classifier_depth(backbones[o.backbone]),
+                                           o.stride ? RESNET_STRIDE_16 : RESNET_STRIDE_32,
+                                           puzzle ? RESNET_HEAD_MAPS : RESNET_HEAD_FC, (int)o.classes},
+                                   .size = (int)o.size,
+                                   .exclusive = !puzzle};
+    must(classifier_open(&session->classifier, session->nn, &info, &error), &error);
+    nn_params_init(session->classifier.params, (uint64_t)common->seed);
+    if (strcmp(o.init, "none") != 0) {
+        struct nn_weights *weights;
+        struct nn_load_report report;
+        must(nn_weights_open(&weights, o.init, NULL, &error), &error);
+        must(classifier_pretrained(&session->classifier, weights, o.init, &report, &error), &error);
+        nn_weights_close(weights);
+        ws2_note("%s", report.text);
+    }
+    must(nn_check(session->nn, &error), &error);
+}
+
+/* What a later program must know of the network; the rest of the run is told by ws2_train_describe. */
+static void fill_meta(struct ws2_meta *meta, const struct session *session)
+{
+    static const char *const precision[] = {"auto", "f32", "bf16", "f64"};
+    const bool puzzle = o.method == WS2_METHOD_PUZZLE;
+    ws2_meta_set(meta, "ws2", "%s", WS2_VERSION);
+    ws2_meta_set(meta, "class_names", "%s", o.classes == 3 ? "after,before,bg" : "after,before");
+    ws2_meta_set(meta, "size", "%lld", (long long)o.size);
+    ws2_meta_set(meta, "backbone", "%s", backbones[o.backbone]);
+    ws2_meta_set(meta, "stride", "%d", o.stride ? 16 : 32);
+    ws2_meta_set(meta, "head", "%s", puzzle ? "maps" : "fc");
+    ws2_meta_set(meta, "probability", "%s", puzzle ? "sigmoid" : "softmax");
+    ws2_meta_set(meta, "init", "%s", *session->classifier.digest ? session->classifier.digest : "none");
+    ws2_meta_set(meta, "precision", "%s", precision[nn_precision(session->nn)]);
+}
+
+static int report(void *context, int64_t step, int64_t steps, double loss, double rate,
+                  const struct ws2_epoch *epoch)
+{
+    (void)context;
+    (void)steps;
+    char text[64];
+    snprintf(text, sizeof text, "loss %.4f  %.1f images/s", loss, rate);
+    ws2_cli_progress_set(step, text);
+    if (epoch)
+        ws2_note("epoch %lld: loss %.4f, validation loss %.4f, accuracy %.2f %%, %.1f images/s%s",
+                 (long long)epoch->epoch, epoch->loss, epoch->val_loss, 100 * epoch->val_accuracy, rate,
+                 epoch->best ? ", best so far" : "");
+    return 0;
+}
+
+static int train(struct session *session, const struct ws2_common *common)
+{
+    struct ws2_error error = {0};
+    struct ws2_meta meta = {0};
+    const struct ws2_recipe_options recipe = {(enum ws2_recipe)o.recipe, o.lr, o.momentum, o.weight_decay};
+    struct ws2_train_options run = {.loss = {.method = (enum ws2_method)o.method,
+                                             .loss = (enum ws2_loss)o.loss,
+                                             .level = (enum ws2_puzzle_level)o.compare,
+                                             .alpha = o.alpha,
+                                             .alpha_ramp = o.alpha_ramp},
+                                    .patience = o.patience,
+                                    .output = o.output,
+                                    .log = o.log,
+                                    .resume = o.resume,
+                                    .meta = &meta,
+                                    .report = report};
+    if (o.epochs != floor(o.epochs) && !isnan(o.epochs))
+        ws2_die_text(WS2_ERR_USAGE, "--epochs: %g is not a whole number", o.epochs);
+    open_network(session, common);
+    if (o.epochs == 0) { /* the network as it begins */
+        fill_meta(&meta, session);
+        must(ws2_checkpoint_save(session->classifier.params, &meta, o.output, &error), &error);
+        return 0;
+    }
+    open_data(session, common);
+    const bool pretrained = strcmp(o.init, "none") != 0;
+    must(ws2_plan_make(&run.plan, &recipe, run.loss.method, pretrained, session->classifier.params,
+                       classifier_head_pattern(session->classifier.info.net.head), &error),
+         &error);
+    run.epochs = isnan(o.epochs) ? run.plan.epochs : (int64_t)o.epochs;
+    ws2_train_describe(&meta, session->train, session->val, &run);
+    fill_meta(&meta, session);
+    if (o.check)
+        return 0;
+    const struct ws2_classifier net = as_classifier(&session->classifier);
+    ws2_cli_progress_begin(common, "steps", run.epochs * ws2_loader_steps(session->train));
+    const int status = ws2_train_run(session->nn, &net, session->train, session->val, &run, &error);
+    ws2_cli_progress_end();
+    must(status, &error);
+    return 0;
+}
+
+/* ---- accuracy --------------------------------------------------------------------------------------------- */
+
+static void print_row(const char *name, int64_t correct, int64_t samples)
+{
+    printf("%s\t%lld\t%lld\t%.2f\n", name, (long long)samples, (long long)correct,
+           100 * (double)correct / (double)samples);
+}
+
+static int evaluate(struct session *session, const struct ws2_common *common)
+{
+    struct ws2_error error = {0};
+    struct nn_weights *weights;
+    struct classifier_info info;
+    const struct classifier_info fallback = {.net.stride = o.stride ? RESNET_STRIDE_16 : RESNET_STRIDE_32,
+                                             .size = (int)o.size};
+    struct ws2_accuracy a;
+    must(nn_weights_open(&weights, o.evaluate, NULL, &error), &error);
+    if (classifier_info_read(&info, weights, &fallback, &error) < 0) {
+        ws2_error_prefix(&error, "%s", o.evaluate);
+        ws2_die(&error);
+    }
+    must(classifier_open(&session->classifier, session->nn, &info, &error), &error);
+    must(classifier_load(&session->classifier, weights, o.evaluate, &error), &error);
+    o.size = info.size;
+    o.classes = o.background == WS2_BACKGROUND_KEEP ? 2 : info.net.classes;
+    must(ws2_clips_open(&session->clips, common->operand, common->operands, &error), &error);
+    nn_weights_close(weights);
+    const struct ws2_loader_options options = loader_options(common, false);
+    must(ws2_loader_open(&session->val, session->clips, NULL, &options, &error), &error);
+    if (o.check)
+        return 0;
+    const struct ws2_classifier net = as_classifier(&session->classifier);
+    must(ws2_train_evaluate(session->nn, &net, session->val, &a, &error), &error);
+    int64_t samples = 0, correct = 0;
+    printf("class\tframes\tcorrect\taccuracy\n");
+    for (int c = 0; c < o.classes; c++) {
+        print_row(ws2_class_name(c), a.correct[c], a.samples[c]);
+        samples += a.samples[c];
+        correct += a.correct[c];
+    }
+    print_row("all", correct, samples);
+    return 0;
+}
+
+int main(int argc, char **argv)
+{
+    ws2_cli_version_line(nn_version());
+    const struct ws2_common common = ws2_cli_begin(&program, argc, argv);
+    struct session session = {0};
+    if (common.operands == 0 && (o.epochs != 0 || o.evaluate))
+        ws2_die_text(WS2_ERR_USAGE, "no input files");
+    if (o.evaluate == NULL && o.output == NULL)
+        ws2_die_text(WS2_ERR_USAGE, "-o FILE or --evaluate FILE is needed");
+    open_context(&session, &common);
+    const int code = o.evaluate ? evaluate(&session, &common) : train(&session, &common);
+    close_session(&session);
+    return ws2_cli_end(NULL, code);
+}

@@ -407,10 +407,11 @@ static void test_reflex(const struct ws2_foreground *fg, const struct mask_row *
     const uint8_t *red = row->red, *green = row->green, *blue = row->blue, *luma = row->luma;
     const uint16_t limit = (uint16_t)fg->colourful;
     const uint8_t bright = (uint8_t)fg->bright, dark = (uint8_t)fg->dark;
-    for (int64_t i = 0; i < fg->stride; i++) {
-        const bool colourful = saturation_from(red[i], green[i], blue[i], limit, dark);
-        reflex[i] = luma[i] >= bright && !colourful ? 255 : 0;
-    }
+    const int64_t count = fg->stride;
+    for (int64_t i = 0; i < count; i++)
+        reflex[i] = saturation_from(red[i], green[i], blue[i], limit, dark) ? 0 : 255;
+    for (int64_t i = 0; i < count; i++)
+        reflex[i] &= luma[i] >= bright ? 255 : 0;
 }
 
 static inline uint64_t pack64(const uint8_t *byte)

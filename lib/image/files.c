@@ -208,7 +208,7 @@ static int64_t trailing_number(const char *text)
     return value;
 }
 
-void ws2_files_number(struct ws2_files *files)
+bool ws2_files_number(struct ws2_files *files)
 {
     bool named = true;
     int64_t previous = -1;
@@ -220,6 +220,7 @@ void ws2_files_number(struct ws2_files *files)
     }
     for (int64_t i = 0; !named && i < files->count; i++)
         files->number[i] = i;
+    return named;
 }
 
 static char *with_suffix(const char *folder, const char *stem, const char *suffix, bool upper)
@@ -265,6 +266,18 @@ int ws2_files_find(const char *folder, const char *stem, char **path, struct ws2
         }
     }
     return found;
+}
+
+char *ws2_files_folder_name(const struct ws2_files *files)
+{
+    const char *slash = strrchr(files->path[0], '/');
+    char *folder = slash ? strndup(files->path[0], (size_t)(slash - files->path[0]) + 1) : strdup(".");
+    char *real = folder ? realpath(folder, NULL) : NULL;
+    char *name = strdup(real && real[1] ? base_name(real) : "sequence");
+
+    free(folder);
+    free(real);
+    return name;
 }
 
 void ws2_files_free(struct ws2_files *files)

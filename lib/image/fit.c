@@ -65,7 +65,7 @@ int ws2_fit_size(const struct ws2_fit *fit, int in_width, int in_height, int *wi
 int ws2_fit_apply(const struct ws2_fit *fit, struct ws2_image *image, uint8_t *dst,
                   struct ws2_resizer **resizer, struct ws2_error *error)
 {
-    int width, height;
+    int width = 0, height = 0;
     int status = ws2_fit_size(fit, image->width, image->height, &width, &height, error);
 
     if (status == 0 && fit->crop_width > 0)

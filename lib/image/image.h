@@ -115,11 +115,13 @@ int ws2_files_folder(struct ws2_files *files, const char *folder, struct ws2_err
 int ws2_files_glob(struct ws2_files *files, const char *pattern, struct ws2_error *error);
 int ws2_files_add(struct ws2_files *files, const char *path, struct ws2_error *error);
 /* Fills number[]: the digits at the end of the stem when every file has them and they strictly increase from
- * file to file, else the position 0, 1, 2 ... */
-void ws2_files_number(struct ws2_files *files);
+ * file to file (returns true), else the position 0, 1, 2 ... (returns false). */
+bool ws2_files_number(struct ws2_files *files);
 /* The picture in folder whose stem is `stem`, any picture suffix: 1 and its path (free()), 0 when there is
  * none, WS2_ERR_INPUT when two fit. */
 int ws2_files_find(const char *folder, const char *stem, char **path, struct ws2_error *error);
+/* Name of the folder that the first file lies in (free()), never "." or empty; NULL when out of memory. */
+char *ws2_files_folder_name(const struct ws2_files *files);
 void ws2_files_free(struct ws2_files *files);
 
 /* ---- video --------------------------------------------------------------------------------------- */
@@ -236,6 +238,49 @@ int ws2_fit_truth(const struct ws2_fit *fit, struct ws2_image *mask, int frame_w
 int ws2_rate_parse(const char *text, int64_t *num, int64_t *den, struct ws2_error *error);
 /* Number of the tick of a clock of this rate that is nearest to a time in microseconds. */
 int64_t ws2_rate_tick(int64_t time, int64_t num, int64_t den);
+
+/* ---- sequences of frames ------------------------------------------------------------------------- */
+
+/* Which frames of a video or a list of pictures are wanted, and where their truth masks are. */
+struct ws2_sequence_options {
+    int64_t begin, end, step; /* positions begin <= i < end, every step-th; counted after --rate resampling */
+    int64_t first;            /* number of the frame at position 0 where file names give none */
+    int64_t rate_num,
+        rate_den;        /* 0/1: as the video has it. Else video is resampled to it, pictures have it */
+    int threads;         /* of the video decoder */
+    const char *truth;   /* folder of masks, or a video of them, or NULL */
+    bool truth_optional; /* a frame without a mask is a frame with an empty one, not an error */
+};
+
+/* A frame on its way from ws2_sequence_next to its user. Zero it; reuse it; release it. */
+struct ws2_frame {
+    int64_t number, pts;     /* pts in microseconds, -1 unknown */
+    const char *path, *stem; /* of a picture that is still to be read; NULL for video */
+    struct ws2_image image;  /* RGB as filmed */
+    struct ws2_image mask;   /* grey, as drawn */
+    bool has_mask;
+};
+
+struct ws2_sequence;
+
+/* Frame numbers and masks of pictures go by file name (ws2_files_number, ws2_files_find); those of a video by
+ * position: the mask in a folder is the one whose number is that of the frame, a video of masks goes along frame by
+ * frame. A truth path that does not exist but does without its suffix is taken so. Takes over the contents of
+ * `files`, also on failure. */
+int ws2_sequence_of_files(struct ws2_sequence **sequence, struct ws2_files *files,
+                          const struct ws2_sequence_options *options, struct ws2_error *error);
+/* Resampling to a rate repeats or drops frames: tick k shows the last frame whose time rounds to a tick <= k. */
+int ws2_sequence_of_video(struct ws2_sequence **sequence, const char *path,
+                          const struct ws2_sequence_options *options, struct ws2_error *error);
+void ws2_sequence_close(struct ws2_sequence *sequence);
+void ws2_sequence_rate(const struct ws2_sequence *sequence, int64_t *num, int64_t *den); /* 0/1 unknown */
+int64_t ws2_sequence_frames(const struct ws2_sequence *sequence); /* before begin, end, step; 0 unknown */
+/* 1: the next frame; a video's pictures are in it, those of files not yet. 0: the end. On an error frame->number is
+ * the frame to blame. */
+int ws2_sequence_next(struct ws2_sequence *sequence, struct ws2_frame *frame, struct ws2_error *error);
+/* Reads what ws2_sequence_next left out: the picture and the mask. May run on several threads at once. */
+int ws2_sequence_load(const struct ws2_sequence *sequence, struct ws2_frame *frame, struct ws2_error *error);
+void ws2_frame_free(struct ws2_frame *frame);
 
 /* ---- colour -------------------------------------------------------------------------------------- */
 

@@ -582,7 +582,9 @@ size_t ws2_record_packed_size(const struct ws2_record *record, int index)
 unsigned char *ws2_record_packed_room(struct ws2_record *record, int index, size_t have, size_t bytes)
 {
     struct slot *slot = record->slot[index];
-    return ws2_block_reserve(&slot->packed, bytes, have) == WS2_OK ? slot->packed.data : NULL;
+    /* Compressed sizes differ a little from frame to frame: with some room to spare the first one decides. */
+    const size_t room = slot->packed.capacity < bytes ? bytes + bytes / 4 + 256 : bytes;
+    return ws2_block_reserve(&slot->packed, room, have) == WS2_OK ? slot->packed.data : NULL;
 }
 
 const char *ws2_record_packed_check(struct ws2_record *record, int index)

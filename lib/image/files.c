@@ -280,6 +280,37 @@ char *ws2_files_folder_name(const struct ws2_files *files)
     return name;
 }
 
+int ws2_folders_make(const char *path, struct ws2_error *error)
+{
+    char *copy = strdup(path);
+    int status = 0;
+
+    if (!copy)
+        return files_out_of_memory(error);
+    for (char *at = copy; status == 0 && *at; at++) {
+        const char kept = at[1];
+
+        if (at[0] != '/' && kept != '/' && kept != '\0')
+            continue;
+        at[1] = '\0';
+        if (mkdir(copy, 0777) != 0 && errno != EEXIST)
+            status = ws2_fail_errno(error, "%s", copy);
+        at[1] = kept;
+    }
+    free(copy);
+    return status;
+}
+
+char *ws2_file_name(const char *text)
+{
+    char *name = strdup(*text ? text : "sequence");
+
+    for (char *at = name; at && *at; at++)
+        if (*at == '/' || (unsigned char)*at < ' ' || (*at == '.' && at == name))
+            *at = '_';
+    return name;
+}
+
 void ws2_files_free(struct ws2_files *files)
 {
     for (int64_t i = 0; i < files->count; i++) {

@@ -86,6 +86,7 @@ int ws2_png_write16(const char *path, const uint16_t *data, int width, int heigh
 /* Baseline, 4:4:4, slow integer DCT. quality 1..100; grey or RGB. */
 int ws2_jpeg_write(const char *path, const struct ws2_image *image, int quality, struct ws2_error *error);
 /* Binary PGM or PPM, by channels 1 or 3. */
+int ws2_pnm_write(const char *path, const struct ws2_image *image, struct ws2_error *error);
 int ws2_pnm_write_file(FILE *file, const struct ws2_image *image, struct ws2_error *error);
 
 /* NumPy .npy version 1.0, C order, little-endian. */
@@ -122,6 +123,11 @@ bool ws2_files_number(struct ws2_files *files);
 int ws2_files_find(const char *folder, const char *stem, char **path, struct ws2_error *error);
 /* Name of the folder that the first file lies in (free()), never "." or empty; NULL when out of memory. */
 char *ws2_files_folder_name(const struct ws2_files *files);
+/* Makes a folder and those above it; all may be there already. */
+int ws2_folders_make(const char *path, struct ws2_error *error);
+/* A name from a stream as the name of a file or folder that cannot lead elsewhere (free()); NULL when out of
+ * memory. */
+char *ws2_file_name(const char *text);
 void ws2_files_free(struct ws2_files *files);
 
 /* ---- video --------------------------------------------------------------------------------------- */
@@ -341,6 +347,31 @@ int ws2_draw_row(struct ws2_image *row, const struct ws2_image *panels, const ch
                  int count, struct ws2_error *error);
 /* Puts `row` below `sheet`, which grows; a narrower one is filled with the background colour. */
 int ws2_draw_below(struct ws2_image *sheet, const struct ws2_image *row, struct ws2_error *error);
+
+/* ---- looking at tensors ------------------------------------------------------------------------------ */
+
+/* How a tensor becomes a picture. Zeroed is a good default. */
+struct ws2_view {
+    enum ws2_palette palette;
+    int channel;  /* of [c,h,w] maps */
+    float radius; /* of the flow wheel, pixels; 0: the longest vector */
+    bool raw;     /* [h,w] of u8 as it is */
+};
+
+/* Makes a picture of a tensor by its name, type and shape:
+ *   u8 [h,w,3], u8 [h,w,4]          as it is;  f32 [h,w,3] as 0..255
+ *   f16 or f32 [2,h,w] "flow..."    the flow wheel
+ *   u8 [h,w]                        "class", "ids": colours; else 0/1 as black and white; other values as grey
+ *   u16, i32 [h,w]                  colours by id
+ *   u8 [n,h,w]                      colours, the last instance on top
+ *   f16, f32 [h,w] or [c,h,w]       a heat map of one channel, 0..1 when the values are, else lowest..highest
+ * Other shapes are WS2_ERR_INPUT. The picture is grey or RGB. */
+int ws2_view_tensor(struct ws2_image *image, const char *name, enum ws2_dtype dtype,
+                    const struct ws2_shape *shape, const void *data, const struct ws2_view *view,
+                    struct ws2_error *error);
+/* Blends one channel of a map f16 or f32 [h,w] or [c,h,w] over an RGB picture of any size, as a heat map. */
+int ws2_view_heat(struct ws2_image *image, enum ws2_dtype dtype, const struct ws2_shape *shape,
+                  const void *data, const struct ws2_view *view, float alpha, struct ws2_error *error);
 
 #ifdef __cplusplus
 }

@@ -118,3 +118,17 @@ int ws2_pnm_write_file(FILE *file, const struct ws2_image *image, struct ws2_err
         return ws2_fail_errno(error, "cannot write the picture");
     return 0;
 }
+
+int ws2_pnm_write(const char *path, const struct ws2_image *image, struct ws2_error *error)
+{
+    struct image_output output;
+    struct ws2_error own = {0};
+    int status = image_output_open(&output, path, error);
+
+    if (status < 0)
+        return status;
+    status = ws2_pnm_write_file(output.file, image, &own);
+    if (status < 0)
+        ws2_fail(error, own.status, "%s: %s", path, own.text);
+    return image_output_close(&output, status, error);
+}

@@ -1,0 +1,381 @@
+/* ws2-write: a stream -> pictures, arrays, a video, a sheet of panels. */
+#include <stdlib.h>
+#include <string.h>
+#include "cli/cli.h"
+#include "image/image.h"
+#include "pool/pool.h"
+
+static struct {
+    const char *png, *jpg, *npy, *mp4, *sheet, *tensor, *heat, *panel, *rate;
+    struct ws2_text_list masks;
+    bool overlay, by_seq, raw;
+    double alpha, radius;
+    int64_t quality, crf, zlib, thickness;
+    int palette;
+} want = {.tensor = "rgb", .alpha = 0.5, .quality = 95, .crf = 18, .zlib = 6, .thickness = 2};
+
+static const struct ws2_option options[] = {
+    {"png", 0, WS2_OPT_TEXT, &want.png, "DIR", "write PNG pictures there", false, 0, 0},
+    {"jpg", 0, WS2_OPT_TEXT, &want.jpg, "DIR", "write JPEG pictures there", false, 0, 0},
+    {"npy", 0, WS2_OPT_TEXT, &want.npy, "DIR", "write the tensor as NumPy arrays there", false, 0, 0},
+    {"mp4", 0, WS2_OPT_TEXT, &want.mp4, "FILE", "write a video", false, 0, 0},
+    {"sheet", 0, WS2_OPT_TEXT, &want.sheet, "FILE", "write one PNG with all pictures below each other", false,
+     0, 0},
+    {"tensor", 't', WS2_OPT_TEXT, &want.tensor, "NAME", "what to write", false, 0, 0},
+    {"raw", 0, WS2_OPT_FLAG, &want.raw, NULL, "masks and ids as they are, not as colours", false, 0, 0},
+    {"overlay", 0, WS2_OPT_FLAG, &want.overlay, NULL, "the frame with --heat and --mask over it", false, 0,
+     0},
+    {"mask", 0, WS2_OPT_LIST, &want.masks, "NAME", "outline of this mask; may be repeated", false, 0, 0},
+    {"heat", 0, WS2_OPT_TEXT, &want.heat, "NAME[:CHANNEL]", "heat map; the channel by number or class", false,
+     0, 0},
+    {"panel", 0, WS2_OPT_TEXT, &want.panel, "A,B,...", "these side by side: NAME[:CHANNEL] or overlay", false,
+     0, 0},
+    {"alpha", 0, WS2_OPT_REAL, &want.alpha, "X", "weight of the heat map over the frame", false, 0, 1},
+    {"thickness", 0, WS2_OPT_INT, &want.thickness, "N", "pixels of an outline", false, 1, 100},
+    {"palette", 0, WS2_OPT_CHOICE, &want.palette, "turbo|viridis|grey", "colours of heat maps", false, 0, 0},
+    {"radius", 0, WS2_OPT_REAL, &want.radius, "X", "pixels of flow in full colour; 0 is the longest", false,
+     0, 1e6},
+    {"by-seq", 0, WS2_OPT_FLAG, &want.by_seq, NULL, "a folder for each role and sequence", false, 0, 0},
+    {"quality", 0, WS2_OPT_INT, &want.quality, "N", "JPEG quality", false, 1, 100},
+    {"zlib", 0, WS2_OPT_INT, &want.zlib, "N", "PNG effort", false, 0, 9},
+    {"crf", 0, WS2_OPT_INT, &want.crf, "N", "H.264 quality, 0 is best", false, 0, 51},
+    {"rate", 0, WS2_OPT_TEXT, &want.rate, "R", "frames a second of the video, else that of the stream", false,
+     0, 0},
+    {0}};
+
+static const struct ws2_program program = {
+    "ws2-write",
+    "[FILE...]",
+    "Write frames and masks as files.",
+    "rgb:u8[h,w,3]",
+    "-",
+    "  ws2-write --overlay --mask coarse --heat cam:before --png look b1.ws2\n"
+    "  ws2-write --panel rgb,cam:before,coarse,truth --sheet demo.png b1.ws2",
+    WS2_TAKES_INPUT | WS2_TAKES_THREADS | WS2_TAKES_PROGRESS,
+    options};
+
+/* A picture on its way through an encoder. */
+struct job {
+    struct ws2_image image;
+    char *png, *jpg; /* paths, or NULL */
+    struct ws2_error error;
+};
+
+/* A tensor that is shown: "cam:before". */
+struct shown {
+    char name[WS2_NAME_MAX + 1];
+    const char *text, *channel;
+};
+
+static struct {
+    const struct ws2_common *common;
+    const struct ws2_head *head;
+    struct shown heat, *panel;
+    int panels;
+    struct ws2_image *picture; /* of the panels */
+    struct ws2_image view, sheet;
+    char *folder; /* ROLE/SEQ/ or empty */
+    char *seq;    /* of the first segment */
+    struct ws2_video_writer *video;
+    struct ws2_pool *pool;
+    struct job *job;
+    int depth;
+    int64_t given, written;
+} run;
+
+static void *must(void *pointer)
+{
+    if (!pointer)
+        ws2_die_text(WS2_ERR_SYSTEM, "out of memory");
+    return pointer;
+}
+
+/* ---- files ------------------------------------------------------------------------------------------- */
+
+/* DIR/ROLE/SEQ/NAME.SUFFIX, without the middle unless --by-seq. */
+static char *path_of(const char *folder, const char *name, const char *suffix)
+{
+    char *path = NULL;
+    if (asprintf(&path, "%s/%s%s%s", folder, run.folder, name, suffix) < 0)
+        ws2_die_text(WS2_ERR_SYSTEM, "out of memory");
+    return path;
+}
+
+static void take(void)
+{
+    struct job *job = ws2_pool_take(run.pool);
+    if (job->error.status < 0)
+        ws2_die(&job->error);
+    free(job->png);
+    free(job->jpg);
+    run.written++;
+}
+
+static void encode(void *context, void *argument, int worker)
+{
+    struct job *job = argument;
+    (void)context;
+    (void)worker;
+    if (job->png)
+        ws2_png_write(job->png, &job->image, (int)want.zlib, &job->error);
+    if (job->jpg && job->error.status == 0)
+        ws2_jpeg_write(job->jpg, &job->image, (int)want.quality, &job->error);
+}
+
+/* ---- pictures ------------------------------------------------------------------------------------------ */
+
+/* Index of the channel named by number or by class; without a name that of the class before, or 0. */
+static int channel_of(const struct shown *shown, struct ws2_error *error)
+{
+    const char *name = shown->channel ? shown->channel : "before";
+    char *end;
+    for (int i = 0; i < ws2_head_classes(run.head); i++)
+        if (strcmp(ws2_head_class(run.head, i), name) == 0)
+            return i;
+    if (!shown->channel)
+        return 0;
+    const long number = strtol(shown->channel, &end, 10);
+    if (*end || end == shown->channel || number < 0 || number > 1 << 20)
+        return ws2_fail(error, WS2_ERR_INPUT, "no class '%s' in this stream", shown->channel);
+    return (int)number;
+}
+
+static struct shown shown_of(const char *text)
+{
+    struct shown shown = {.text = text, .channel = strchr(text, ':')};
+    const size_t length = shown.channel ? (size_t)(shown.channel++ - text) : strlen(text);
+    if (length == 0 || length > WS2_NAME_MAX)
+        ws2_die_text(WS2_ERR_USAGE, "'%s' names no tensor", text);
+    memcpy(shown.name, text, length);
+    return shown;
+}
+
+static int get(struct ws2_record *record, const char *name, struct ws2_tensor *tensor,
+               struct ws2_error *error)
+{
+    if (!ws2_head_find(run.head, name))
+        return ws2_fail(error, WS2_ERR_INPUT, "no tensor '%s'", name);
+    return ws2_record_get(record, name, tensor, error);
+}
+
+static struct ws2_view view_of(int channel)
+{
+    return (struct ws2_view){(enum ws2_palette)want.palette, channel, (float)want.radius, want.raw};
+}
+
+/* The tensor as a picture; maps over the frame when it is there and `over` says so. 0 when the frame lacks it. */
+static int draw_tensor(struct ws2_image *image, struct ws2_record *record, const struct shown *shown,
+                       bool over, struct ws2_error *error)
+{
+    struct ws2_tensor tensor, rgb;
+    const int channel = channel_of(shown, error);
+    const struct ws2_view view = view_of(channel);
+    int found = channel < 0 ? channel : get(record, shown->name, &tensor, error), status = 0;
+    if (found <= 0)
+        return found;
+    const bool map =
+        (tensor.dtype == WS2_F16 || tensor.dtype == WS2_F32) && strncmp(shown->name, "flow", 4) != 0;
+    if (over && map && ws2_head_find(run.head, "rgb") && get(record, "rgb", &rgb, error) == 1) {
+        status = ws2_view_tensor(image, "rgb", rgb.dtype, &rgb.shape, rgb.data, &view, error);
+        if (status == 0)
+            status = ws2_view_heat(image, tensor.dtype, &tensor.shape, tensor.data, &view, (float)want.alpha,
+                                   error);
+    } else {
+        status = ws2_view_tensor(image, shown->name, tensor.dtype, &tensor.shape, tensor.data, &view, error);
+    }
+    if (status < 0)
+        ws2_error_prefix(error, "tensor '%s'", shown->name);
+    return status < 0 ? status : 1;
+}
+
+static int draw_mask(struct ws2_image *image, struct ws2_record *record, const char *name, int which,
+                     struct ws2_error *error)
+{
+    static const uint8_t colours[4][3] = {{255, 48, 48}, {64, 255, 64}, {255, 220, 0}, {0, 200, 255}};
+    struct ws2_tensor mask;
+    const int found = get(record, name, &mask, error);
+    if (found <= 0)
+        return found;
+    if (mask.dtype != WS2_U8 || mask.shape.rank != 2 || mask.shape.dim[0] != image->height ||
+        mask.shape.dim[1] != image->width)
+        return ws2_fail(error, WS2_ERR_INPUT, "tensor '%s' is no mask of the frame's size", name);
+    return ws2_draw_outline(image, mask.data, colours[which % 4], (int)want.thickness, error);
+}
+
+static int draw_overlay(struct ws2_image *image, struct ws2_record *record, struct ws2_error *error)
+{
+    static const struct shown frame = {.name = "rgb"};
+    int status = draw_tensor(image, record, want.heat ? &run.heat : &frame, true, error);
+    /* A frame without the map is shown all the same. */
+    if (status == 0 && want.heat)
+        status = draw_tensor(image, record, &frame, false, error);
+    for (int i = 0; status == 1 && i < want.masks.count; i++)
+        if (draw_mask(image, record, want.masks.item[i], i, error) < 0)
+            status = error->status;
+    return status;
+}
+
+/* Side by side; a panel that the frame lacks is a small empty one. */
+static int draw_panels(struct ws2_image *row, struct ws2_record *record, struct ws2_error *error)
+{
+    const char **caption = must(ws2_calloc((size_t)run.panels, sizeof *caption));
+    char first[200];
+    int status = 1;
+    for (int i = 0; i < run.panels && status >= 0; i++) {
+        const bool overlay = strcmp(run.panel[i].text, "overlay") == 0;
+        status = overlay ? draw_overlay(&run.picture[i], record, error)
+                         : draw_tensor(&run.picture[i], record, &run.panel[i], true, error);
+        if (status == 0 && (status = ws2_image_reset(&run.picture[i], 64, 64, 1, error)) == 0)
+            memset(run.picture[i].data, 0, 64 * 64);
+        caption[i] = run.panel[i].text;
+    }
+    snprintf(first, sizeof first, "%s %s %lld", run.panel[0].text, ws2_head_seq(run.head),
+             (long long)ws2_record_frame(record));
+    caption[0] = first;
+    if (status >= 0)
+        status = ws2_draw_row(row, run.picture, caption, run.panels, error);
+    free(caption);
+    return status < 0 ? status : 1;
+}
+
+/* ---- the walk --------------------------------------------------------------------------------------------- */
+
+static int begin(void *context, const char *path, const struct ws2_head *head, struct ws2_error *error)
+{
+    const char *const root[3] = {want.png, want.jpg, want.npy};
+    char *name = must(ws2_file_name(ws2_head_seq(head)));
+    (void)context;
+    (void)path;
+    run.head = head;
+    free(run.folder);
+    if (!run.seq)
+        run.seq = must(strdup(name));
+    if (strcmp(run.seq, name) != 0 && !want.by_seq && (want.png || want.jpg || want.npy))
+        return ws2_fail(error, WS2_ERR_USAGE, "several sequences would mix in one folder; use --by-seq");
+    if (asprintf(&run.folder, want.by_seq ? "%s/%s/" : "", ws2_role_name(ws2_head_role(head)), name) < 0)
+        ws2_die_text(WS2_ERR_SYSTEM, "out of memory");
+    free(name);
+    for (int i = 0; i < 3 && !run.common->check; i++) {
+        char *folder = root[i] ? path_of(root[i], "", "") : NULL;
+        if (folder && ws2_folders_make(folder, error) < 0)
+            return error->status;
+        free(folder);
+    }
+    return 0;
+}
+
+/* What is written sample by sample: .npy, and with --raw ids of 16 bits as PNG. 1 when that was all. */
+static int write_samples(struct ws2_record *record, const char *name, struct ws2_error *error)
+{
+    struct ws2_tensor tensor;
+    const int found = get(record, want.tensor, &tensor, error);
+    const bool deep = found == 1 && want.raw && want.png && !want.overlay && !run.panels &&
+                      tensor.dtype == WS2_U16 && tensor.shape.rank == 2;
+    int status = found < 0 ? found : 0;
+    char *npy = path_of(want.npy ? want.npy : "", name, ".npy"),
+         *png = path_of(want.png ? want.png : "", name, ".png");
+    if (found == 1 && want.npy)
+        status = ws2_npy_write(npy, tensor.dtype, &tensor.shape, tensor.data, error);
+    if (status == 0 && deep)
+        status = ws2_png_write16(png, tensor.data, (int)tensor.shape.dim[1], (int)tensor.shape.dim[0], 1,
+                                 (int)want.zlib, error);
+    run.written += found == 1 && (want.npy || deep);
+    free(npy);
+    free(png);
+    return status < 0 ? status : deep;
+}
+
+static int write_video(const struct ws2_image *image, struct ws2_error *error)
+{
+    int64_t num = 25, den = 1;
+    if (!run.video) {
+        ws2_head_rate(run.head, &num, &den);
+        num = num ? num : 25;
+        den = den ? den : 1;
+        if (want.rate && ws2_rate_parse(want.rate, &num, &den, error) < 0)
+            return error->status;
+        if (ws2_video_create(&run.video, want.mp4, image->width, image->height, num, den, (int)want.crf,
+                             error) < 0)
+            return error->status;
+    }
+    return ws2_video_put(run.video, image, error);
+}
+
+static int write_record(void *context, struct ws2_record *record, struct ws2_error *error)
+{
+    const struct shown plain = shown_of(want.tensor);
+    char name[40];
+    (void)context;
+    snprintf(name, sizeof name, "frame_%04lld", (long long)ws2_record_frame(record));
+    const int done = want.npy || want.raw ? write_samples(record, name, error) : 0;
+    if (done != 0 || (!want.png && !want.jpg && !want.mp4 && !want.sheet))
+        return done < 0 ? done : 0;
+    if (ws2_pool_inside(run.pool) == run.depth)
+        take();
+    struct job *job = &run.job[run.given % run.depth];
+    const int drawn = run.panels     ? draw_panels(&job->image, record, error)
+                      : want.overlay ? draw_overlay(&job->image, record, error)
+                                     : draw_tensor(&job->image, record, &plain, false, error);
+    if (drawn <= 0)
+        return drawn;
+    if ((want.mp4 && write_video(&job->image, error) < 0) ||
+        (want.sheet && ws2_draw_below(&run.sheet, &job->image, error) < 0))
+        return error->status;
+    job->png = want.png ? path_of(want.png, name, ".png") : NULL;
+    job->jpg = want.jpg ? path_of(want.jpg, name, ".jpg") : NULL;
+    run.given++;
+    ws2_pool_give(run.pool, job);
+    return 0;
+}
+
+static void parse(void)
+{
+    const struct ws2_text_list panels = ws2_cli_names("panel", want.panel);
+    struct ws2_error error = {0};
+    int64_t num, den;
+    if (!want.png && !want.jpg && !want.npy && !want.mp4 && !want.sheet)
+        ws2_die_text(WS2_ERR_USAGE, "nothing to write: give --png, --jpg, --npy, --mp4 or --sheet");
+    if (want.heat)
+        run.heat = shown_of(want.heat);
+    want.overlay = want.overlay || want.heat || want.masks.count;
+    if (want.rate && ws2_rate_parse(want.rate, &num, &den, &error) < 0)
+        ws2_die(&error);
+    run.panels = panels.count;
+    run.panel = must(ws2_calloc((size_t)panels.count, sizeof *run.panel));
+    run.picture = must(ws2_calloc((size_t)panels.count, sizeof *run.picture));
+    for (int i = 0; i < panels.count; i++)
+        run.panel[i] = shown_of(panels.item[i]);
+}
+
+/* A program that gives up leaves no temporary file. */
+static void abandon(void)
+{
+    ws2_video_abandon(run.video);
+}
+
+int main(int argc, char **argv)
+{
+    const struct ws2_common common = ws2_cli_begin(&program, argc, argv);
+    const struct ws2_walk walk = {begin, write_record, NULL, NULL};
+    struct ws2_error error = {0};
+    run.common = &common;
+    run.depth = 2 * common.threads + 1;
+    parse();
+    atexit(abandon);
+    run.job = must(ws2_calloc((size_t)run.depth, sizeof *run.job));
+    run.pool = must(ws2_pool_open(common.threads, run.depth, encode, NULL));
+    ws2_cli_walk(&common, &walk);
+    while (ws2_pool_inside(run.pool) > 0)
+        take();
+    ws2_pool_finish(run.pool);
+    ws2_pool_close(run.pool);
+    struct ws2_video_writer *video = run.video;
+    run.video = NULL;
+    if (video && ws2_video_finish(video, &error) < 0)
+        ws2_die(&error);
+    if (want.sheet && run.sheet.data && ws2_png_write(want.sheet, &run.sheet, (int)want.zlib, &error) < 0)
+        ws2_die(&error);
+    if (run.written == 0 && !common.check)
+        ws2_die_text(WS2_ERR_INPUT, "no frame holds what was asked for");
+    return ws2_cli_end(NULL, 0);
+}

@@ -384,6 +384,7 @@ static void records_are_not_held_back(void **state)
         if (ws2_reader_open(&reader, "-", &error) != 0 || ws2_writer_open(&writer, "-", 3, &error) != 0 ||
             ws2_filter_run(&filter, reader, writer, 2, &error) != 0 || ws2_writer_close(writer, &error) != 0)
             _exit(1);
+        ws2_reader_close(reader);
         _exit(0);
     }
     close(from[0]);

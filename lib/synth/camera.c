@@ -95,20 +95,17 @@ static float lamp_light(const struct lamp *lamp, float x, float y)
     return lamp->strength * ((core < 12 ? expf_same(-core) : 0) + (glow < 9 ? 0.12f * expf_same(-glow) : 0));
 }
 
-void ws2_synth_paint_lamps(const struct ws2_synth *synth, const struct canvas *canvas, float strength)
+void ws2_synth_lamp_light(const struct ws2_synth *synth, const struct canvas *canvas)
 {
-    strength *= (float)synth->config.optics;
-    if (strength <= 0)
-        return;
+    const float strength = (float)synth->config.optics;
     for (int64_t y = canvas->y0; y < canvas->y1; y++) {
-        float *rgb = canvas->rgb + (y - canvas->y0) * canvas->width * 3;
+        float *lamp = canvas->lamp + (y - canvas->y0) * canvas->width;
         const float sy = ((float)y + 0.5f) * canvas->px;
-        for (int64_t x = 0; x < canvas->width; x++, rgb += 3) {
+        for (int64_t x = 0; x < canvas->width; x++) {
             float sum = 0;
-            for (int k = 0; k < synth->camera.lamps; k++)
+            for (int k = 0; k < synth->camera.lamps && strength > 0; k++)
                 sum += lamp_light(&synth->camera.lamp[k], ((float)x + 0.5f) * canvas->px, sy);
-            for (int c = 0; c < 3; c++)
-                rgb[c] += strength * sum;
+            lamp[x] = strength * sum;
         }
     }
 }

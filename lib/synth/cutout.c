@@ -166,13 +166,15 @@ static int read_line(struct ws2_cutouts *cutouts, const char *list, int number, 
     char *tab = strchr(line, '\t');
     const char *name = tab ? tab + 1 : "";
     const bool unwanted = strcmp(name, class_name[1]) == 0;
-    if (!unwanted && strcmp(name, class_name[0]) != 0)
+    if (tab == line || (!unwanted && strcmp(name, class_name[0]) != 0))
         return ws2_fail(error, WS2_ERR_INPUT, "%s: line %d: not 'path TAB wanted|unwanted'", list, number);
     *tab = 0;
     char *path;
     if (asprintf(&path, "%s%s", line[0] == '/' ? "" : folder, line) < 0)
         return ws2_fail(error, WS2_ERR_SYSTEM, "no memory for a path");
     const int status = add_cutout(cutouts, path, unwanted, error);
+    if (status < 0)
+        ws2_error_prefix(error, "%s: line %d", list, number);
     free(path);
     return status;
 }

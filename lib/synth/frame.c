@@ -9,21 +9,33 @@ static int64_t band_rows(int64_t width)
     return rows < 8 ? 8 : rows;
 }
 
+static void add_lamps(const struct canvas *canvas, float strength)
+{
+    const int64_t pixels = (canvas->y1 - canvas->y0) * canvas->width;
+    for (int64_t p = 0; p < pixels; p++) {
+        for (int c = 0; c < 3; c++)
+            canvas->rgb[3 * p + c] += strength * canvas->lamp[p];
+    }
+}
+
 static int paint(const struct ws2_synth *synth, int64_t t, const struct heap *heap, uint8_t *rgb,
                  struct ws2_error *error)
 {
     const int64_t width = synth->config.width, height = synth->config.height, rows = band_rows(width);
     struct canvas canvas = {.width = width, .px = synth->px};
-    canvas.rgb = ws2_calloc((size_t)(width * rows * 3), sizeof *canvas.rgb);
+    canvas.rgb = ws2_calloc((size_t)(width * rows * 4), sizeof *canvas.rgb);
     if (!canvas.rgb)
         return ws2_fail(error, WS2_ERR_SYSTEM, "no memory for a picture");
+    canvas.lamp = canvas.rgb + width * rows * 3;
     for (canvas.y0 = 0; canvas.y0 < height; canvas.y0 = canvas.y1) {
         canvas.y1 = canvas.y0 + rows < height ? canvas.y0 + rows : height;
         ws2_synth_paint_belt(synth, t, &canvas);
-        ws2_synth_paint_lamps(synth, &canvas, 1);
+        /* On the belt, where items will cover them, and a little over everything as a veil in the lens. */
+        ws2_synth_lamp_light(synth, &canvas);
+        add_lamps(&canvas, 1);
         for (int i = 0; i < heap->count; i++)
             ws2_synth_paint_item(synth, &heap->item[i], &heap->pose[1][i], &canvas);
-        ws2_synth_paint_lamps(synth, &canvas, 0.06f);
+        add_lamps(&canvas, 0.06f);
         ws2_synth_expose(synth, t, &canvas, rgb + canvas.y0 * width * 3);
     }
     free(canvas.rgb);

@@ -219,7 +219,8 @@ struct heap {
 
 /* Light of rows y0 .. y1-1. */
 struct canvas {
-    float *rgb; /* [y1-y0, width, 3] */
+    float *rgb;  /* [y1-y0, width, 3] */
+    float *lamp; /* [y1-y0, width] reflexes of the lamps on the bare belt */
     int64_t width, y0, y1;
     float px;
 };
@@ -238,7 +239,7 @@ void ws2_synth_outline(struct item *item);
 void ws2_synth_make_rubber(struct ws2_synth *synth);
 void ws2_synth_paint_belt(const struct ws2_synth *synth, int64_t t, const struct canvas *canvas);
 void ws2_synth_make_camera(struct ws2_synth *synth);
-void ws2_synth_paint_lamps(const struct ws2_synth *synth, const struct canvas *canvas, float strength);
+void ws2_synth_lamp_light(const struct ws2_synth *synth, const struct canvas *canvas); /* fills lamp */
 void ws2_synth_expose(const struct ws2_synth *synth, int64_t t, const struct canvas *canvas, uint8_t *rgb);
 /* shape.c */
 struct surface {

@@ -108,7 +108,7 @@ static void shade(const struct ws2_synth *synth, const struct item *item, const 
     const float edge = 1 - nz, fresnel = edge * edge * edge;
     if (item->stuff == STUFF_OPAQUE) {
         for (int c = 0; c < 3; c++)
-            light[c] = item->albedo[c] * diffuse * (1 + 0.06f * s->relief);
+            light[c] = item->albedo[c] * diffuse * (1 + 0.08f * s->relief);
     } else {
         /* Down to the belt and back up through the walls. */
         const float milk = item->stuff == STUFF_CLEAR ? 0.5f + 0.8f * edge : 0.7f + 0.5f * s->path;

@@ -144,6 +144,11 @@ static void turned_surface(const struct item *item, const struct pose *pose, flo
     const float mark_s = sine * pose->roll_c - cosine * pose->roll_s;
     const float mark_c = cosine * pose->roll_c + sine * pose->roll_s;
     surface->tv = angle_same(mark_s, mark_c);
+    /* Scuffs and uneven walls; they turn with the body. */
+    float su, sv;
+    const float knots = 1.5f * item->crease, seen = clampf(0.5f / (knots * px) - 0.5f, 0, 1);
+    surface->relief = seen * noise_slope(item->salt + 2, u * knots, surface->tv * 7, &su, &sv);
+    surface->path *= 1 + 0.15f * surface->relief;
     if (item->label_half > 0) {
         surface->tu = (along - item->label_from) / (item->label_to - item->label_from);
         surface->label = within(along, item->label_from, item->label_to, step) *
@@ -214,7 +219,7 @@ static void dent(const struct item *item, float u, float v, float px, struct sur
     surface->nu -= bend * (su + fold * fu);
     surface->nv -= bend * (sv + fold * fv);
     surface->path *= 1 + 0.25f * item->crush * coarse;
-    surface->relief = coarse;
+    surface->relief += coarse;
 }
 
 void ws2_synth_surface(const struct item *item, const struct pose *pose, float u, float v, float px,

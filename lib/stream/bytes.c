@@ -39,7 +39,7 @@ uint64_t ws2_running_value(const struct ws2_running *running)
     return XXH3_64bits_digest(running->state);
 }
 
-/* ---- blocks ------------------------------------------------------------------------------------------------ */
+/* ---- blocks ------------------------------------------------------------------------------------------- */
 
 int ws2_block_reserve(struct ws2_block *block, size_t bytes, size_t keep)
 {
@@ -63,7 +63,7 @@ void ws2_block_free(struct ws2_block *block)
     *block = (struct ws2_block){0};
 }
 
-/* ---- text ---------------------------------------------------------------------------------------------------- */
+/* ---- text --------------------------------------------------------------------------------------------- */
 
 void ws2_text_add(struct ws2_text *text, const char *bytes, size_t count)
 {

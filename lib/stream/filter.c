@@ -44,7 +44,7 @@ struct run {
     bool stop;
 };
 
-/* ---- jobs ------------------------------------------------------------------------------------------------------- */
+/* ---- jobs --------------------------------------------------------------------------------------------- */
 
 /* A job from the free list; NULL when the run stops. */
 static struct job *job_get(struct run *run)
@@ -105,7 +105,7 @@ static bool stopped(struct run *run)
     return stop;
 }
 
-/* ---- worker threads ----------------------------------------------------------------------------------------------- */
+/* ---- worker threads ----------------------------------------------------------------------------------- */
 
 static void work(void *context, void *argument, int worker)
 {
@@ -125,7 +125,7 @@ static void work(void *context, void *argument, int worker)
     ws2_record_lend(job->record, NULL);
 }
 
-/* ---- reader thread -------------------------------------------------------------------------------------------------- */
+/* ---- reader thread ------------------------------------------------------------------------------------ */
 
 static bool give(struct run *run, enum job_kind kind)
 {
@@ -197,7 +197,7 @@ static void *read_all(void *argument)
     return NULL;
 }
 
-/* ---- the calling thread writes ------------------------------------------------------------------------------------ */
+/* ---- the calling thread writes ------------------------------------------------------------------------ */
 
 static int writer_failed(struct run *run, int status, struct ws2_error *error)
 {
@@ -233,7 +233,7 @@ static int write_all(struct run *run, struct ws2_error *error)
     return status;
 }
 
-/* ---- the run ----------------------------------------------------------------------------------------------------------- */
+/* ---- the run ------------------------------------------------------------------------------------------ */
 
 static int run_open(struct run *run)
 {

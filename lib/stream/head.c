@@ -44,7 +44,7 @@ bool ws2_name_valid(const char *name)
     return size > 0 && size <= WS2_NAME_MAX && name[size] == '\0';
 }
 
-/* ---- the view --------------------------------------------------------------------------------------------- */
+/* ---- the view ----------------------------------------------------------------------------------------- */
 
 /* [a,b] of two integers of 1 or more; absent gives the defaults. */
 static bool view_pair(const json_t *root, const char *key, int64_t *a, int64_t *b)
@@ -201,7 +201,7 @@ static const char *view(struct ws2_head *head)
     return wrong != NULL ? wrong : view_history(head);
 }
 
-/* ---- making and changing ----------------------------------------------------------------------------------- */
+/* ---- making and changing ------------------------------------------------------------------------------ */
 
 /* Takes over the reference root (may be NULL: out of memory). */
 static struct ws2_head *head_make(json_t *root, struct ws2_error *error)
@@ -301,7 +301,7 @@ static int set(struct ws2_head *head, const char *key, json_t *value, bool remov
     return adopt(head, root, good, NULL);
 }
 
-/* ---- single values --------------------------------------------------------------------------------------------- */
+/* ---- single values ------------------------------------------------------------------------------------ */
 
 const char *ws2_head_seq(const struct ws2_head *head)
 {
@@ -411,7 +411,7 @@ int ws2_head_set_note(struct ws2_head *head, const char *key, const char *text)
     return set(head, "notes", notes, false);
 }
 
-/* ---- tensors ---------------------------------------------------------------------------------------------------- */
+/* ---- tensors ------------------------------------------------------------------------------------------ */
 
 int ws2_head_tensors(const struct ws2_head *head)
 {
@@ -458,7 +458,7 @@ int ws2_head_drop_tensor(struct ws2_head *head, const char *name)
     return adopt(head, root, good, NULL);
 }
 
-/* ---- history and the whole ----------------------------------------------------------------------------------- */
+/* ---- history and the whole ---------------------------------------------------------------------------- */
 
 int ws2_head_histories(const struct ws2_head *head)
 {
@@ -521,7 +521,7 @@ const char *ws2_head_json(const struct ws2_head *head)
     return head->text;
 }
 
-/* ---- agreement --------------------------------------------------------------------------------------------------- */
+/* ---- agreement ---------------------------------------------------------------------------------------- */
 
 static bool same_tensor(const struct ws2_tensor_info *a, const struct ws2_tensor_info *b)
 {

@@ -57,7 +57,7 @@ static void forget(struct ws2_reader *reader)
     reader->segments = reader->records = 0;
 }
 
-/* ---- backwards ---------------------------------------------------------------------------------------------------- */
+/* ---- backwards ---------------------------------------------------------------------------------------- */
 
 /* The metadata frame with this tag that must be at this offset: 1 (not yet consumed), 0 when something else is
  * there, or a status. */
@@ -76,6 +76,8 @@ static int take_table(struct ws2_reader *reader, const struct ws2_meta *tail, in
     const unsigned char *table = (const unsigned char *)tail->body.text + 16;
     const uint64_t count = (tail->body.size - WS2_TAIL_BODY_MIN) / 8;
     int64_t least = head_size;
+    if (count > WS2_RECORDS_MAX)
+        return 0;
     for (uint64_t i = 0; i < count; i++) {
         const uint64_t offset = ws2_load64(table + 8 * i);
         if (offset < (uint64_t)least || offset >= (uint64_t)tail_at)
@@ -143,7 +145,7 @@ static int walk_back(struct ws2_reader *reader)
     return reader->segments > 0 ? status : 0;
 }
 
-/* ---- forwards ------------------------------------------------------------------------------------------------------ */
+/* ---- forwards ----------------------------------------------------------------------------------------- */
 
 static int walk_forward(struct ws2_reader *reader, struct ws2_record *scratch)
 {
@@ -215,7 +217,7 @@ int ws2_reader_index(struct ws2_reader *reader, int64_t *segments, int64_t *reco
     return WS2_OK;
 }
 
-/* ---- access ----------------------------------------------------------------------------------------------------------- */
+/* ---- access ------------------------------------------------------------------------------------------- */
 
 /* Tells of a file that does not (or no longer) hold what its TAIL says. */
 static int mismatch(struct ws2_reader *reader, int status, const char *what)

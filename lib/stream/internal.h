@@ -7,7 +7,10 @@
 #include "stream/format.h"
 #include "stream/stream.h"
 
-/* ---- little-endian numbers and hashes --------------------------------------------------------------------- */
+/* Tensors go from memory to the stream and back as they are. */
+_Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "ws2 needs a little-endian machine");
+
+/* ---- little-endian numbers and hashes ----------------------------------------------------------------- */
 
 static inline void ws2_store16(unsigned char *at, uint16_t value)
 {
@@ -56,7 +59,7 @@ void ws2_running_reset(struct ws2_running *running);
 void ws2_running_add(struct ws2_running *running, const void *bytes, size_t count);
 uint64_t ws2_running_value(const struct ws2_running *running);
 
-/* ---- memory -------------------------------------------------------------------------------------------------- */
+/* ---- memory ------------------------------------------------------------------------------------------- */
 
 /* A growing buffer aligned to 64 bytes. */
 struct ws2_block {
@@ -78,7 +81,7 @@ void ws2_text_puts(struct ws2_text *text, const char *string);
 void ws2_text_number(struct ws2_text *text, int64_t number);
 void ws2_text_free(struct ws2_text *text);
 
-/* ---- JSON without allocation ----------------------------------------------------------------------------- */
+/* ---- JSON without allocation -------------------------------------------------------------------------- */
 
 struct ws2_slice {
     const char *text;
@@ -104,13 +107,13 @@ bool ws2_json_integer(struct ws2_slice value, int64_t *number);
 bool ws2_json_string(struct ws2_slice value, char *text, size_t size);
 bool ws2_slice_is(struct ws2_slice slice, const char *text);
 
-/* ---- HEAD -------------------------------------------------------------------------------------------------------- */
+/* ---- HEAD --------------------------------------------------------------------------------------------- */
 
 /* Reads a HEAD's body. NULL on failure, see error. */
 struct ws2_head *ws2_head_parse(struct ws2_slice json, struct ws2_error *error);
 bool ws2_name_valid(const char *name); /* a tensor name of format.h */
 
-/* ---- RECORD ------------------------------------------------------------------------------------------------------ */
+/* ---- RECORD ------------------------------------------------------------------------------------------- */
 
 /* Contexts of libzstd, shared by all records that one thread works on. */
 struct ws2_codec {
@@ -137,7 +140,7 @@ const unsigned char *ws2_record_packed(const struct ws2_record *record, int inde
 /* Appends the RECORD's body to text; all tensors must be packed. 0 or a status. */
 int ws2_record_json(const struct ws2_record *record, struct ws2_text *text);
 
-/* ---- the input of a reader --------------------------------------------------------------------------------- */
+/* ---- the input of a reader ---------------------------------------------------------------------------- */
 
 struct ws2_source {
     int fd;     /* -1 when a FILE is read */
@@ -176,7 +179,7 @@ int ws2_source_skip(struct ws2_source *source, uint64_t count, uint64_t *got, st
 /* Continues at this offset of the stream. */
 int ws2_source_seek(struct ws2_source *source, int64_t offset, struct ws2_error *error);
 
-/* ---- reader ------------------------------------------------------------------------------------------------------- */
+/* ---- reader ------------------------------------------------------------------------------------------- */
 
 enum ws2_reader_state { WS2_AT_HEAD, WS2_AT_RECORD, WS2_AT_TAIL, WS2_AT_END, WS2_AT_RANDOM };
 
@@ -234,7 +237,7 @@ void ws2_progress_close(struct ws2_progress *progress);
 const char *ws2_reader_label(const struct ws2_reader *reader);
 void ws2_index_free(struct ws2_reader *reader);
 
-/* ---- filter --------------------------------------------------------------------------------------------------------- */
+/* ---- filter ------------------------------------------------------------------------------------------- */
 
 /* Makes reads that would wait return WS2_ERR_SYSTEM as soon as `wake` is readable (-1: never again). */
 void ws2_reader_wake(struct ws2_reader *reader, int wake);

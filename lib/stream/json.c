@@ -225,7 +225,7 @@ bool ws2_utf8_check(struct ws2_slice text)
     return true;
 }
 
-/* ---- walking over checked text ---------------------------------------------------------------------------- */
+/* ---- walking over checked text ------------------------------------------------------------------------ */
 
 static const char *skip_space(const char *at)
 {

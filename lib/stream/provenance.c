@@ -83,7 +83,7 @@ char *ws2_head_history_line(const struct ws2_head *head, int index)
     return NULL;
 }
 
-/* ---- heads side by side ------------------------------------------------------------------------------------- */
+/* ---- heads side by side ------------------------------------------------------------------------------- */
 
 /* A key that both have must be equal; one that only `from` has is taken over. 0 or a status. */
 static int join_key(json_t *to, const json_t *from, const char *key, bool equal, struct ws2_error *error)

@@ -45,7 +45,7 @@ static int corrupt(struct ws2_reader *reader, const char *what)
     return ws2_fail(&reader->error, WS2_ERR_INPUT, "%s: %s", place(reader, text), what);
 }
 
-/* ---- metadata frames --------------------------------------------------------------------------------------- */
+/* ---- metadata frames ---------------------------------------------------------------------------------- */
 
 /* The input does not go on with a skippable frame. A cut leaves less than a magic that still could be one. */
 static int no_metadata(struct ws2_reader *reader)
@@ -137,7 +137,7 @@ void ws2_meta_done(struct ws2_reader *reader, const struct ws2_meta *meta)
     ws2_source_consume(&reader->source, meta->size);
 }
 
-/* ---- HEAD, RECORD, TAIL ------------------------------------------------------------------------------------ */
+/* ---- HEAD, RECORD, TAIL ------------------------------------------------------------------------------- */
 
 int ws2_reader_take_head(struct ws2_reader *reader, const struct ws2_meta *meta)
 {
@@ -304,7 +304,7 @@ int ws2_reader_step(struct ws2_reader *reader, struct ws2_record *record, bool u
     return take_next(reader, &meta, record, unseen);
 }
 
-/* ---- public ---------------------------------------------------------------------------------------------------- */
+/* ---- public ------------------------------------------------------------------------------------------- */
 
 int ws2_reader_next(struct ws2_reader *reader, struct ws2_record *record)
 {

@@ -38,7 +38,7 @@ struct ws2_record {
     struct ws2_codec own;
 };
 
-/* ---- unknown members ---------------------------------------------------------------------------------------- */
+/* ---- unknown members ---------------------------------------------------------------------------------- */
 
 static int compare_keys(const char *a, size_t a_size, const char *b, size_t b_size)
 {
@@ -74,7 +74,7 @@ static void extra_clear(struct extra *extra)
     extra->text.failed = false;
 }
 
-/* ---- slots ------------------------------------------------------------------------------------------------------ */
+/* ---- slots -------------------------------------------------------------------------------------------- */
 
 static void slot_free(struct slot *slot)
 {
@@ -131,7 +131,7 @@ static struct slot *slot_leave(struct ws2_record *record, int index)
     return slot;
 }
 
-/* ---- the record ------------------------------------------------------------------------------------------------- */
+/* ---- the record --------------------------------------------------------------------------------------- */
 
 struct ws2_record *ws2_record_new(void)
 {
@@ -201,7 +201,7 @@ int ws2_record_peek(const struct ws2_record *record, const char *name, struct ws
     return 1;
 }
 
-/* ---- packing and unpacking -------------------------------------------------------------------------------- */
+/* ---- packing and unpacking ---------------------------------------------------------------------------- */
 
 void ws2_codec_free(struct ws2_codec *codec)
 {
@@ -328,7 +328,7 @@ int ws2_record_want(struct ws2_record *record, const char *name, enum ws2_dtype 
     return ws2_record_get(record, name, tensor, error);
 }
 
-/* ---- adding and removing ---------------------------------------------------------------------------------------- */
+/* ---- adding and removing ------------------------------------------------------------------------------ */
 
 void *ws2_record_add(struct ws2_record *record, const char *name, enum ws2_dtype dtype,
                      const struct ws2_shape *shape, struct ws2_error *error)
@@ -416,7 +416,7 @@ int ws2_record_move(struct ws2_record *to, struct ws2_record *from, const char *
     return WS2_OK;
 }
 
-/* ---- from a RECORD's body --------------------------------------------------------------------------------------- */
+/* ---- from a RECORD's body ----------------------------------------------------------------------------- */
 
 /* The known keys of a tensor's object, in order. */
 enum { KEY_BYTES, KEY_DTYPE, KEY_HASH, KEY_NAME, KEY_PACKED, KEY_SHAPE, KEYS };
@@ -610,7 +610,7 @@ const unsigned char *ws2_record_packed(const struct ws2_record *record, int inde
     return record->slot[index]->packed.data;
 }
 
-/* ---- to a RECORD's body ------------------------------------------------------------------------------------------ */
+/* ---- to a RECORD's body ------------------------------------------------------------------------------- */
 
 static void put_name(struct ws2_text *text, const char *name, size_t size)
 {

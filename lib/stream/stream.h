@@ -27,7 +27,7 @@ extern "C" {
 /* "format 1, libzstd 1.5.4": what this build writes and with what. */
 const char *ws2_stream_version(void);
 
-/* ---- HEAD ---------------------------------------------------------------------------------------------- */
+/* ---- HEAD --------------------------------------------------------------------------------------------- */
 
 struct ws2_head;
 
@@ -63,7 +63,10 @@ struct ws2_head *ws2_head_new(void);                         /* NULL when out of
 struct ws2_head *ws2_head_copy(const struct ws2_head *head); /* deep; NULL when out of memory */
 void ws2_head_free(struct ws2_head *head);
 
-/* Texts returned are owned by the head and valid until it is changed or freed. */
+/* Texts returned are owned by the head and valid until it is changed or freed. Setters return 0, WS2_ERR_USAGE
+ * for a value that a HEAD cannot hold (text that is not UTF-8, a name with control characters, a size that is
+ * not positive, more than 16 MiB in all) or WS2_ERR_SYSTEM, and change nothing on failure. Unset: "", none,
+ * 0 x 0, 0/1, no names. */
 const char *ws2_head_seq(const struct ws2_head *head); /* sequence name, "" when unset */
 int ws2_head_set_seq(struct ws2_head *head, const char *seq);
 enum ws2_role ws2_head_role(const struct ws2_head *head);
@@ -160,7 +163,7 @@ int ws2_record_pack(struct ws2_record *record, int level, struct ws2_error *erro
 /* Compresses every tensor anew, at this level. */
 int ws2_record_repack(struct ws2_record *record, int level, struct ws2_error *error);
 
-/* ---- hash of the content ------------------------------------------------------------------------------------- */
+/* ---- hash of the content ------------------------------------------------------------------------------ */
 
 /* XXH3-128 over what a stream says: equal for streams that differ in compression, history, notes, rate, or the
  * order of tensors in a record. */
@@ -185,12 +188,15 @@ struct ws2_reader;
 
 /* path "-" is standard input. On failure *reader is NULL and error says why. Reads the first HEAD. */
 int ws2_reader_open(struct ws2_reader **reader, const char *path, struct ws2_error *error);
-/* Reads from a stream that the caller keeps and closes; name is used in messages. */
+/* Reads from a stream that the caller keeps and closes; name is used in messages. Slower than a path: it asks
+ * for no byte more than is needed now. */
 int ws2_reader_open_file(struct ws2_reader **reader, FILE *file, const char *name, struct ws2_error *error);
 void ws2_reader_close(struct ws2_reader *reader);
 const struct ws2_error *ws2_reader_error(const struct ws2_reader *reader);
 const struct ws2_head *ws2_reader_head(const struct ws2_reader *reader); /* of the current segment */
-/* 1: record filled; 0: TAIL seen and verified; or a status. A missing TAIL is WS2_ERR_TRUNCATED. */
+/* 1: record filled; 0: TAIL seen and verified; or a status. A missing TAIL is WS2_ERR_TRUNCATED. The compressed
+ * bytes of every tensor are verified by the hash in the RECORD, whether or not they are ever unpacked. A status
+ * stays: every later call returns it again. */
 int ws2_reader_next(struct ws2_reader *reader, struct ws2_record *record);
 /* After ws2_reader_next gave 0. 1: a new HEAD was read; 0: end of input; or a status. */
 int ws2_reader_next_segment(struct ws2_reader *reader);
@@ -199,12 +205,14 @@ int64_t ws2_reader_bytes(const struct ws2_reader *reader);
 int64_t ws2_reader_size(const struct ws2_reader *reader);
 
 /* Random access in a seekable file through the TAILs. `segments` counts HEADs; records are numbered over the
- * whole file, from 0. Reads metadata only. WS2_ERR_INPUT when the input cannot seek. */
+ * whole file, from 0. Reads metadata only, and once; ws2_reader_next goes on where it was. WS2_ERR_INPUT when
+ * the input cannot seek (ws2_reader_size is then -1). */
 int ws2_reader_index(struct ws2_reader *reader, int64_t *segments, int64_t *records);
 /* After ws2_reader_index: the record number at which segment `segment` begins, and how many it has; the
  * reader's head becomes that segment's. 0 or a status. */
 int ws2_reader_segment(struct ws2_reader *reader, int64_t segment, int64_t *first, int64_t *count);
-/* Reads record number `index`; the reader's head becomes that of its segment. 1 or a status. */
+/* Reads record number `index`; the reader's head becomes that of its segment. 1 or a status. Neither this nor
+ * ws2_reader_segment can be followed by ws2_reader_next, which is then WS2_ERR_USAGE. */
 int ws2_reader_at(struct ws2_reader *reader, int64_t index, struct ws2_record *record);
 
 /* ---- writing ---------------------------------------------------------------------------------------------
@@ -216,7 +224,8 @@ struct ws2_writer;
 #define WS2_LEVEL_REST 3     /* at rest */
 
 /* path "-" is standard output. A named file is written as it goes under "path.tmp" and renamed by
- * ws2_writer_close when all was well; ws2_writer_abandon (or death) leaves the final name untouched. */
+ * ws2_writer_close when all was well; ws2_writer_abandon (or death) leaves the final name untouched. A symbolic
+ * link is followed; devices, named pipes and /dev/fd/N are written directly. */
 int ws2_writer_open(struct ws2_writer **writer, const char *path, int level, struct ws2_error *error);
 int ws2_writer_open_file(struct ws2_writer **writer, FILE *file, const char *name, int level,
                          struct ws2_error *error);
@@ -229,19 +238,20 @@ int ws2_writer_end(struct ws2_writer *writer); /* writes the TAIL */
 int ws2_writer_level(const struct ws2_writer *writer);
 int64_t ws2_writer_records(const struct ws2_writer *writer); /* over all segments */
 int64_t ws2_writer_bytes(const struct ws2_writer *writer);
-/* Flushes, checks the last close, renames. Frees the writer in every case. */
+/* Flushes, checks the last close, renames. WS2_ERR_USAGE when a segment lacks its TAIL or nothing was written at
+ * all: such a file would be truncated. Frees the writer in every case; on failure the file is not renamed. */
 int ws2_writer_close(struct ws2_writer *writer, struct ws2_error *error);
 /* Frees the writer; removes the temporary file. NULL is fine. */
 void ws2_writer_abandon(struct ws2_writer *writer);
 
-/* ---- the filter loop
- * ---------------------------------------------------------------------------------------- */
+/* ---- the filter loop ---------------------------------------------------------------------------------- */
 
 /* What a filter does. `work` runs on worker threads: it reads tensors of the record and adds its own; it may
  * depend on the record, the head and constant state only. Returning 1 drops the record from the output. */
 struct ws2_filter {
-    /* Called once per segment on the reader's thread, before its records: check the tensors needed in `in`,
-     * add rows and history to `out` (a copy of `in`). */
+    /* Called once per segment on the reader's thread, before its records and when all records of the segment
+     * before are done with, so it may set what `work` reads: check the tensors needed in `in`, add rows and
+     * history to `out` (a copy of `in`). Both stay valid until the next begin or the end of the run. */
     int (*begin)(void *context, const struct ws2_head *in, struct ws2_head *out, struct ws2_error *error);
     int (*work)(void *context, struct ws2_record *record, int worker, struct ws2_error *error);
     /* Called in order on the writer's thread after a record is written; may be NULL. */
@@ -249,9 +259,11 @@ struct ws2_filter {
     void *context;
 };
 
-/* Runs the filter over all segments of reader into writer with `threads` workers. The bytes written do not
- * depend on `threads`. An error stops the output without a TAIL; its text begins with "SEQ: frame N: " where
- * a record is to blame. Closes neither reader nor writer. */
+/* Runs the filter over all segments of reader into writer with `threads` workers, a reader thread, and the
+ * calling thread as the writer; 2 * threads + 2 records are in memory. The bytes written do not depend on
+ * `threads`, nor does which error is reported. An error stops the output without a TAIL; its text begins with
+ * "SEQ: frame N: " where a record is to blame. A reader that waits for a pipe is woken by it, one that reads a
+ * FILE is not. Closes neither reader nor writer. */
 int ws2_filter_run(const struct ws2_filter *filter, struct ws2_reader *reader, struct ws2_writer *writer,
                    int threads, struct ws2_error *error);
 

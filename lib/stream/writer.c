@@ -32,7 +32,7 @@ struct ws2_writer {
     struct ws2_block offsets; /* u64 for each record, as the TAIL wants them */
 };
 
-/* ---- output ---------------------------------------------------------------------------------------------------- */
+/* ---- output ------------------------------------------------------------------------------------------- */
 
 static int write_failed(struct ws2_writer *writer)
 {
@@ -88,7 +88,7 @@ static int write_parts(struct ws2_writer *writer, struct iovec *part, int parts)
     return WS2_OK;
 }
 
-/* ---- opening ------------------------------------------------------------------------------------------------------ */
+/* ---- opening ------------------------------------------------------------------------------------------ */
 
 static struct ws2_writer *writer_new(const char *name, int level, struct ws2_error *error)
 {
@@ -193,7 +193,7 @@ int ws2_writer_open_file(struct ws2_writer **out, FILE *file, const char *name, 
     return WS2_OK;
 }
 
-/* ---- metadata ------------------------------------------------------------------------------------------------------ */
+/* ---- metadata ----------------------------------------------------------------------------------------- */
 
 /* Begins a metadata frame; its body is then added to writer->meta. */
 static void meta_begin(struct ws2_writer *writer)
@@ -348,7 +348,7 @@ int ws2_writer_end(struct ws2_writer *writer)
     return status;
 }
 
-/* ---- the rest ------------------------------------------------------------------------------------------------------- */
+/* ---- the rest ----------------------------------------------------------------------------------------- */
 
 const struct ws2_error *ws2_writer_error(const struct ws2_writer *writer)
 {

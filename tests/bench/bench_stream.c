@@ -44,7 +44,7 @@ static void print(const char *what, double value, const char *unit)
     printf("stream: %s\t%.4g\t%s\n", what, value, unit);
 }
 
-/* ---- making and passing on -------------------------------------------------------------------------------------- */
+/* ---- making and passing on ---------------------------------------------------------------------------- */
 
 static void make_record(struct ws2_record *record, int64_t frame)
 {
@@ -131,7 +131,7 @@ static void consume(const char *path)
     ws2_reader_close(reader);
 }
 
-/* ---- files ----------------------------------------------------------------------------------------------------- */
+/* ---- files -------------------------------------------------------------------------------------------- */
 
 /* The output's pages exist before the clock starts: making them is the kernel's cost, the same for dd. */
 static void bench_files(const char *from, const char *to)
@@ -233,7 +233,7 @@ static void bench_pack(int level, const char *what)
     ws2_record_free(record);
 }
 
-/* ---- pipes ------------------------------------------------------------------------------------------------------- */
+/* ---- pipes -------------------------------------------------------------------------------------------- */
 
 /* source | filter ... | sink, each a process of its own as in a shell. Seconds per frame. */
 static void run_pipe(int filters, double *elapsed, double *busy)

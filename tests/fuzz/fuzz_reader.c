@@ -41,7 +41,7 @@ static void bytes_add(struct bytes *bytes, const void *data, size_t size)
     bytes->size += size;
 }
 
-/* ---- running ------------------------------------------------------------------------------------------------------ */
+/* ---- running ------------------------------------------------------------------------------------------ */
 
 struct outcome {
     int status;
@@ -187,7 +187,7 @@ static void run(const struct bytes *bytes)
     free(data);
 }
 
-/* ---- repairing ----------------------------------------------------------------------------------------------------- */
+/* ---- repairing ---------------------------------------------------------------------------------------- */
 
 /* Copies a RECORD's JSON with each "hash" set to that of the tensor at `tensors`, as far as there is one. */
 static void repair_record(struct bytes *out, const char *body, size_t size, const unsigned char *tensors,
@@ -308,7 +308,7 @@ int LLVMFuzzerTestOneInput(const unsigned char *data, size_t size)
     return 0;
 }
 
-/* ---- as a program ---------------------------------------------------------------------------------------------------- */
+/* ---- as a program ------------------------------------------------------------------------------------- */
 
 #ifndef WS2_LIBFUZZER
 

@@ -46,7 +46,7 @@ static inline bool bytes_equal(const struct bytes *a, const struct bytes *b)
     return a->size == b->size && memcmp(a->data, b->data, a->size) == 0;
 }
 
-/* ---- raw frames ----------------------------------------------------------------------------------------------- */
+/* ---- raw frames --------------------------------------------------------------------------------------- */
 
 static inline void add_frame(struct bytes *bytes, const char *tag, unsigned version, unsigned flags,
                              const void *body, size_t size)
@@ -77,7 +77,7 @@ static inline void add_foreign(struct bytes *bytes, uint32_t magic, const char *
     bytes_add(bytes, payload, strlen(payload));
 }
 
-/* ---- writing into memory ---------------------------------------------------------------------------------------- */
+/* ---- writing into memory ------------------------------------------------------------------------------ */
 
 struct sink {
     struct ws2_writer *writer;
@@ -154,7 +154,7 @@ static inline struct bytes make_stream(int segments, int frames, int side)
     return sink_close(&sink, NULL);
 }
 
-/* ---- reading ------------------------------------------------------------------------------------------------------- */
+/* ---- reading ------------------------------------------------------------------------------------------ */
 
 /* A file without a name that holds the bytes; its path goes to `path`. Close the descriptor. */
 static inline int memory_file(const struct bytes *bytes, char path[64])

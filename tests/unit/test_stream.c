@@ -7,7 +7,7 @@
 
 #include "stream_help.h"
 
-/* ---- the page and the table --------------------------------------------------------------------------------- */
+/* ---- the page and the table --------------------------------------------------------------------------- */
 
 static char *read_text(const char *path)
 {
@@ -209,7 +209,7 @@ static void page_shows_a_real_stream(void **state)
     free(page);
 }
 
-/* ---- round trips ---------------------------------------------------------------------------------------------- */
+/* ---- round trips -------------------------------------------------------------------------------------- */
 
 struct sample {
     const char *name;
@@ -472,7 +472,7 @@ static void tensors_larger_than_a_pipe(void **state)
     ws2_head_free(head);
 }
 
-/* ---- cut and flipped -------------------------------------------------------------------------------------------- */
+/* ---- cut and flipped ---------------------------------------------------------------------------------- */
 
 static void a_cut_at_every_byte_is_truncated(void **state)
 {
@@ -579,7 +579,7 @@ static void a_tensor_forged_with_its_hash_is_noticed(void **state)
     bytes_free(&bytes);
 }
 
-/* ---- foreign and hostile ---------------------------------------------------------------------------------------- */
+/* ---- foreign and hostile ------------------------------------------------------------------------------ */
 
 static void expect(const struct bytes *bytes, int status, const char *text)
 {
@@ -900,7 +900,7 @@ static void a_wrong_tail_is_noticed(void **state)
     bytes_free(&bytes);
 }
 
-/* ---- what is kept and what is skipped --------------------------------------------------------------------------- */
+/* ---- what is kept and what is skipped ----------------------------------------------------------------- */
 
 static void foreign_frames_are_skipped(void **state)
 {
@@ -1020,7 +1020,7 @@ static void unknown_keys_are_sorted_in(void **state)
     ws2_head_free(head);
 }
 
-/* ---- random access ------------------------------------------------------------------------------------------------- */
+/* ---- random access ------------------------------------------------------------------------------------ */
 
 static void any_frame_can_be_read(void **state)
 {
@@ -1188,7 +1188,7 @@ static void hostile_offsets_are_refused(void **state)
     bytes_free(&good);
 }
 
-/* ---- writing --------------------------------------------------------------------------------------------------------- */
+/* ---- writing ------------------------------------------------------------------------------------------ */
 
 static char folder[] = "/tmp/ws2-test-XXXXXX";
 
@@ -1399,7 +1399,7 @@ static void wrong_use_of_a_writer(void **state)
     ws2_head_free(head);
 }
 
-/* ---- records ---------------------------------------------------------------------------------------------------------- */
+/* ---- records ------------------------------------------------------------------------------------------ */
 
 static void a_record_can_be_rearranged(void **state)
 {
@@ -1520,7 +1520,7 @@ static void packing_does_not_depend_on_the_past(void **state)
     }
 }
 
-/* ---- zstd's view ------------------------------------------------------------------------------------------------------ */
+/* ---- zstd's view -------------------------------------------------------------------------------------- */
 
 /* What `zstd -t` and `zstd -dc` do: decode the file as a stream, skippable frames and all. */
 static void a_stream_is_a_zstd_file(void **state)

@@ -215,7 +215,18 @@ static int draw_overlay(struct ws2_image *image, struct ws2_record *record, stru
     return status;
 }
 
-/* Side by side; a panel that the frame lacks is a small empty one. */
+/* An empty panel of the size it had before, or of the first panel. */
+static int draw_nothing(struct ws2_image *picture, struct ws2_error *error)
+{
+    const struct ws2_image *like = picture->data ? picture : &run.picture[0];
+    const int width = like->data ? like->width : 64, height = like->data ? like->height : 64;
+    const int status = ws2_image_reset(picture, width, height, 1, error);
+    if (status == 0)
+        memset(picture->data, 0, (size_t)width * (size_t)height);
+    return status;
+}
+
+/* Side by side. */
 static int draw_panels(struct ws2_image *row, struct ws2_record *record, struct ws2_error *error)
 {
     const char **caption = must(ws2_calloc((size_t)run.panels, sizeof *caption));
@@ -225,8 +236,8 @@ static int draw_panels(struct ws2_image *row, struct ws2_record *record, struct 
         const bool overlay = strcmp(run.panel[i].text, "overlay") == 0;
         status = overlay ? draw_overlay(&run.picture[i], record, error)
                          : draw_tensor(&run.picture[i], record, &run.panel[i], true, error);
-        if (status == 0 && (status = ws2_image_reset(&run.picture[i], 64, 64, 1, error)) == 0)
-            memset(run.picture[i].data, 0, 64 * 64);
+        if (status == 0)
+            status = draw_nothing(&run.picture[i], error);
         caption[i] = run.panel[i].text;
     }
     snprintf(first, sizeof first, "%s %s %lld", run.panel[0].text, ws2_head_seq(run.head),

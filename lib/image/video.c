@@ -67,6 +67,8 @@ static int video_open_container(struct ws2_video *video, struct ws2_error *error
     libav_log_to(&video->log);
     code = av->avformat_open_input(&video->format, NULL, NULL, &options);
     av->av_dict_free(&options);
+    if (code < 0 && strstr(video->log.text, "moov atom not found"))
+        return video_fail(video, WS2_ERR_TRUNCATED, "the video ends before its index", code, error);
     if (code < 0)
         return video_fail(video, WS2_ERR_INPUT, "not a picture or video that libav knows", code, error);
     code = av->avformat_find_stream_info(video->format, NULL);

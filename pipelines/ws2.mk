@@ -45,6 +45,7 @@ THREADS ?= $(shell nproc)
 DEVICE ?= cpu
 SEED ?= 42
 TRAIN_OPTIONS ?=
+, := ,
 SETTINGS := DATA OUT METHODS SIZE BACKBONE STRIDE CLASSES INIT EPOCHS BATCH SCALES WITHIN THREADS DEVICE SEED \
             TRAIN_OPTIONS
 export WS2_LEVEL := 3
@@ -86,14 +87,16 @@ all: $(OUT)/table.tsv
 help:
 	@sed -n '2,/^$$/s/^# \{0,1\}//p' $(SELF)
 
-# One job for each file that is missing: GNU parallel starts make for it. $1 files, $2 jobs at a time.
+# One job for each file of $1 that is missing: GNU parallel starts make for it.
+missing = $(strip $(foreach f,$1,$(if $(wildcard $f),,$f)))
 define each
-@mkdir -p $(OUT); printf '%s\n' $1 | parallel --will-cite -j $(or $2,$(JOBS)) --halt soon,fail=1 \
-  --joblog $(OUT)/$@.jobs MAKEFLAGS= $(MAKE) -s -f $(SELF) $(foreach v,$(SETTINGS),$v='"$($v)"') JOBS=1
+$(if $(call missing,$1),@mkdir -p $(OUT); echo "$@: $(words $(call missing,$1)) sequences"; \
+  printf '%s\n' $(call missing,$1) | parallel --will-cite -j $(JOBS) --halt soon$(,)fail=1 --joblog $(OUT)/$@.jobs \
+  MAKEFLAGS= $(MAKE) -s -f $(SELF) $(foreach v,$(SETTINGS),$v='"$($v)"') JOBS=1)
 endef
 # Results appear whole or not at all.
 define finish
-ws2-check --quick $@.part && mv $@.part $@
+@ws2-check --quick $@.part && mv $@.part $@
 endef
 
 # ---- frames, background, foreground ---------------------------------------------------------------------------
@@ -106,20 +109,20 @@ bgmask: median
 
 $(OUT)/read/%.ws2:
 	@mkdir -p $(@D)
-	ws2-read --role $(call role,$*) --seq $(notdir $*) --size $(SIZE) \
+	@ws2-read --role $(call role,$*) --seq $(notdir $*) --size $(SIZE) \
 	  $(if $(filter test/%,$*),--truth $(patsubst $(folder.test)/%,$(DATA)/test_set/masks/%,$(patsubst %/,%,$(call source,$*)))) \
 	  -o $@.part $(call source,$*)
 	$(finish)
 
 # The training sequences of a camera give its background; test frames have no say in it.
 $(OUT)/median/%.ws2: | read
-	@mkdir -p $(@D)
-	ws2-median -j $(THREADS) -o $@.part $(filter $(OUT)/read/training/$*/%,$(READ))
+	@mkdir -p $(@D); echo "median: $*"
+	@ws2-median -j $(THREADS) -o $@.part $(filter $(OUT)/read/training/$*/%,$(READ))
 	$(finish)
 
 $(OUT)/bgmask/%.ws2:
 	@mkdir -p $(@D)
-	ws2-bgmask -b $(OUT)/median/$(call role,$*).ws2 -o $@.part $(OUT)/read/$*.ws2
+	@ws2-bgmask -b $(OUT)/median/$(call role,$*).ws2 -o $@.part $(OUT)/read/$*.ws2
 	$(finish)
 
 # ---- classifier -------------------------------------------------------------------------------------------------
@@ -131,8 +134,8 @@ train_with = ws2-train --size $(SIZE) --backbone $(BACKBONE) --stride $(STRIDE) 
 
 train: $(NETWORK:%=$(OUT)/train/%.safetensors)
 $(OUT)/train/%.safetensors: | bgmask
-	@mkdir -p $(@D)
-	$(train_with) --method $* --classes $(CLASSES) --log $(OUT)/train/$*.tsv -o $@ \
+	@mkdir -p $(@D); echo "train: $*"
+	@$(train_with) --method $* --classes $(CLASSES) --log $(OUT)/train/$*.tsv -o $@ \
 	  $(addprefix --validation ,$(VALIDATION)) $(TRAINING)
 
 # ---- maps, masks, scores -----------------------------------------------------------------------------------------
@@ -150,37 +153,37 @@ network_of = $(OUT)/train/$(if $(filter puzzle,$(call method,$1)),puzzle,standar
 
 $(OUT)/cam/%.ws2:
 	@mkdir -p $(@D)
-	ws2-cam --method $(call method,$*) -w $(call network_of,$*) --scales $(SCALES) --device $(DEVICE) \
+	@ws2-cam --method $(call method,$*) -w $(call network_of,$*) --scales $(SCALES) --device $(DEVICE) \
 	  $(OUT)/bgmask/$(call below,$*).ws2 | ws2-pick --drop rgb -o $@.part
 	$(finish)
 
 $(OUT)/coarse/%.ws2:
 	@mkdir -p $(@D)
-	ws2-coarse $(if $(WITHIN),--within $(WITHIN)) $(OUT)/cam/$*.ws2 | ws2-pick --drop cam -o $@.part
+	@ws2-coarse $(if $(WITHIN),--within $(WITHIN)) $(OUT)/cam/$*.ws2 | ws2-pick --drop cam -o $@.part
 	$(finish)
 
 # The papers score the middle frames of triplets only: the first and last of a sequence do not count.
 $(OUT)/iou/%.coarse.tsv: | coarse
 	@mkdir -p $(@D)
-	ws2-iou --centre --by-seq $(filter $(OUT)/coarse/$*/%,$(COARSE)) >$@.part
-	mv $@.part $@
+	@ws2-iou --centre --by-seq $(filter $(OUT)/coarse/$*/%,$(COARSE)) >$@.part
+	@mv $@.part $@
 
 # What masks would score that know nothing of wanted and unwanted: all that lies on the belt.
 $(OUT)/iou/foreground.tsv: | bgmask
 	@mkdir -p $(@D)
-	ws2-iou --centre --by-seq --mask fg $(filter $(OUT)/bgmask/test/%,$(BGMASK)) >$@.part
-	mv $@.part $@
+	@ws2-iou --centre --by-seq --mask fg $(filter $(OUT)/bgmask/test/%,$(BGMASK)) >$@.part
+	@mv $@.part $@
 
 $(OUT)/table.tsv: $(IOU)
-	awk -F '\t' -v methods='$(METHODS)' -f $(dir $(SELF))table.awk $^ >$@.part
-	mv $@.part $@
+	@awk -F '\t' -v methods='$(METHODS)' -f $(dir $(SELF))table.awk $^ >$@.part
+	@mv $@.part $@
 
 # ---- bias: does the classifier look at the background? -----------------------------------------------------------
 
 # Two classes, trained with and without background, each tested with and without (POF-CAM, table 3).
 $(OUT)/bias/%.safetensors: | bgmask
-	@mkdir -p $(@D)
-	$(train_with) --method standard --classes 2 --background $* --log $(OUT)/bias/$*.tsv -o $@ \
+	@mkdir -p $(@D); echo "bias: $* background"
+	@$(train_with) --method standard --classes 2 --background $* --log $(OUT)/bias/$*.tsv -o $@ \
 	  $(addprefix --validation ,$(VALIDATION)) $(TRAINING)
 
 bias: $(OUT)/bias/table.tsv
@@ -189,9 +192,9 @@ bias: $(OUT)/bias/table.tsv
 accuracy = ws2-train --evaluate $1 --background $2 --device $(DEVICE) -j $(THREADS)
 $(OUT)/bias/table.tsv: $(OUT)/bias/keep.safetensors $(OUT)/bias/remove.safetensors
 	@printf 'tested\ttrained\ttrain\tvalidation\n' >$@.part
-	for tested in keep remove; do for trained in keep remove; do \
+	@for tested in keep remove; do for trained in keep remove; do \
 	  printf '%s\t%s' $$tested $$trained; \
 	  for part in '$(TRAINING)' '$(VALIDATION)'; do \
 	    $(call accuracy,$(OUT)/bias/$$trained.safetensors,$$tested) $$part | awk -F '\t' '$$1 == "all" { printf "\t%s", $$NF }'; \
 	  done; echo; done; done >>$@.part
-	mv $@.part $@
+	@mv $@.part $@

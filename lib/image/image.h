@@ -348,7 +348,7 @@ int ws2_draw_row(struct ws2_image *row, const struct ws2_image *panels, const ch
 /* Puts `row` below `sheet`, which grows; a narrower one is filled with the background colour. */
 int ws2_draw_below(struct ws2_image *sheet, const struct ws2_image *row, struct ws2_error *error);
 
-/* ---- looking at tensors ------------------------------------------------------------------------------ */
+/* ---- looking at tensors -------------------------------------------------------------------------- */
 
 /* How a tensor becomes a picture. Zeroed is a good default. */
 struct ws2_view {
@@ -363,7 +363,7 @@ struct ws2_view {
  *   f16 or f32 [2,h,w] "flow..."    the flow wheel
  *   u8 [h,w]                        "class", "ids": colours; else 0/1 as black and white; other values as grey
  *   u16, i32 [h,w]                  colours by id
- *   u8 [n,h,w]                      colours, the last instance on top
+ *   u8 [n,h,w] "instances..."       colours, the last one on top; so are others that are no u8 [h,w,3]
  *   f16, f32 [h,w] or [c,h,w]       a heat map of one channel, 0..1 when the values are, else lowest..highest
  * Other shapes are WS2_ERR_INPUT. The picture is grey or RGB. */
 int ws2_view_tensor(struct ws2_image *image, const char *name, enum ws2_dtype dtype,

@@ -26,6 +26,22 @@ int image_pnm_decode(struct ws2_image *image, const uint8_t *bytes, size_t count
 /* Through libav. Messages carry no path either. */
 int image_still_read(struct ws2_image *image, const char *path, struct ws2_error *error);
 
+/* A planar YCbCr picture. Samples of more than 8 bits are 16-bit words of native byte order. */
+struct image_yuv {
+    const uint8_t *plane[3];
+    int stride[3]; /* bytes from row to row */
+    int width, height;
+    int shift_x, shift_y; /* 1 where chroma has half as many columns or rows, else 0 */
+    int depth;            /* bits of a sample, 8 to 12 */
+    bool full;            /* 0 .. 2^depth - 1, else 16 .. 235 and 16 .. 240 times 2^(depth - 8) */
+    bool left, top;       /* chroma lies on luma columns, rows; else between them */
+    double kr, kb;        /* weights of red and blue in luma */
+};
+
+/* Fills rgb [height,width,3]. scratch: image_yuv_scratch(width) bytes, aligned for int32_t. */
+void image_yuv_rgb(uint8_t *rgb, const struct image_yuv *yuv, void *scratch);
+size_t image_yuv_scratch(int width);
+
 /* Brings a picture upright: orientation 1..8 as EXIF counts them (1 is upright; 6 turns clockwise by 90 degrees).
  * Other values do nothing. scratch is a second picture that may be swapped with image. */
 int image_orient(struct ws2_image *image, struct ws2_image *scratch, int orientation,

@@ -372,9 +372,74 @@ static int video_fit_scale(struct ws2_video *video, const AVFrame *frame, int ch
     return 0;
 }
 
-/* The frame as packed samples in image, not yet rotated. */
-static int video_convert(struct ws2_video *video, const AVFrame *frame, struct ws2_image *image, int channels,
-                         struct ws2_error *error)
+/* Weights of red and blue in luma, by tag; BT.601 where there is none. False for what is no such matrix. */
+static bool luma_weights(enum AVColorSpace matrix, double *kr, double *kb)
+{
+    switch (matrix) {
+    case AVCOL_SPC_BT709:
+        *kr = 0.2126;
+        *kb = 0.0722;
+        return true;
+    case AVCOL_SPC_UNSPECIFIED:
+    case AVCOL_SPC_BT470BG:
+    case AVCOL_SPC_SMPTE170M:
+        *kr = 0.299;
+        *kb = 0.114;
+        return true;
+    case AVCOL_SPC_FCC:
+        *kr = 0.30;
+        *kb = 0.11;
+        return true;
+    case AVCOL_SPC_SMPTE240M:
+        *kr = 0.212;
+        *kb = 0.087;
+        return true;
+    case AVCOL_SPC_BT2020_NCL:
+        *kr = 0.2627;
+        *kb = 0.0593;
+        return true;
+    default:
+        return false;
+    }
+}
+
+/* Describes the usual planar formats; false for all others, which swscale converts. */
+static bool frame_as_yuv(const struct libav *av, const AVFrame *frame, struct image_yuv *yuv)
+{
+    const AVPixFmtDescriptor *pixel = av->av_pix_fmt_desc_get(frame->format);
+    const uint64_t refused = AV_PIX_FMT_FLAG_BE | AV_PIX_FMT_FLAG_PAL | AV_PIX_FMT_FLAG_BITSTREAM |
+                             AV_PIX_FMT_FLAG_HWACCEL | AV_PIX_FMT_FLAG_RGB | AV_PIX_FMT_FLAG_ALPHA;
+    const enum AVChromaLocation site = frame->chroma_location;
+
+    if (!pixel || pixel->nb_components != 3 || (pixel->flags & refused) ||
+        !(pixel->flags & AV_PIX_FMT_FLAG_PLANAR) || pixel->log2_chroma_w > 1 || pixel->log2_chroma_h > 1 ||
+        !luma_weights(frame->colorspace, &yuv->kr, &yuv->kb))
+        return false;
+    yuv->depth = pixel->comp[0].depth;
+    for (int i = 0; i < 3; i++) {
+        if (pixel->comp[i].plane != i || pixel->comp[i].step != (yuv->depth > 8 ? 2 : 1) ||
+            pixel->comp[i].shift != 0 || pixel->comp[i].offset != 0 || pixel->comp[i].depth != yuv->depth)
+            return false;
+        yuv->plane[i] = frame->data[i];
+        yuv->stride[i] = frame->linesize[i];
+    }
+    yuv->width = frame->width;
+    yuv->height = frame->height;
+    yuv->shift_x = pixel->log2_chroma_w;
+    yuv->shift_y = pixel->log2_chroma_h;
+    yuv->full = full_range(frame);
+    /* Where nothing is said: between the columns in JPEG-like video, on them in all other. */
+    yuv->left =
+        site == AVCHROMA_LOC_UNSPECIFIED
+            ? !yuv->full
+            : site == AVCHROMA_LOC_LEFT || site == AVCHROMA_LOC_TOPLEFT || site == AVCHROMA_LOC_BOTTOMLEFT;
+    yuv->top = site == AVCHROMA_LOC_TOPLEFT || site == AVCHROMA_LOC_TOP;
+    return yuv->depth >= 8 && yuv->depth <= 12;
+}
+
+/* Any pixel format through swscale. */
+static int video_scale(struct ws2_video *video, const AVFrame *frame, struct ws2_image *image, int channels,
+                       struct ws2_error *error)
 {
     /* swscale's vector code may write a few bytes beyond a row, hence rows of its own with room at the end. */
     const size_t row = (size_t)frame->width * (size_t)channels, stride = (row + 63) / 64 * 64 + 64;
@@ -397,6 +462,24 @@ static int video_convert(struct ws2_video *video, const AVFrame *frame, struct w
     for (int y = 0; y < frame->height; y++)
         memcpy(image->data + (size_t)y * row, aligned + (size_t)y * stride, row);
     return 0;
+}
+
+/* The frame as packed samples in image, not yet rotated. */
+static int video_convert(struct ws2_video *video, const AVFrame *frame, struct ws2_image *image, int channels,
+                         struct ws2_error *error)
+{
+    struct image_yuv yuv;
+    int status;
+
+    if (channels != 3 || !frame_as_yuv(video->av, frame, &yuv))
+        return video_scale(video, frame, image, channels, error);
+    status = ws2_image_reset(image, frame->width, frame->height, 3, error);
+    if (status == 0 &&
+        ws2_reserve((void **)&video->scratch.data, &video->scratch.capacity, image_yuv_scratch(yuv.width)))
+        status = ws2_fail(error, WS2_ERR_SYSTEM, "%s: no memory for a frame", video->path);
+    if (status == 0)
+        image_yuv_rgb(image->data, &yuv, video->scratch.data);
+    return status;
 }
 
 /* ---- next frame ---------------------------------------------------------------------------------- */

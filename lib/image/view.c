@@ -185,7 +185,7 @@ int ws2_view_tensor(struct ws2_image *image, const char *name, enum ws2_dtype dt
 {
     const int64_t *d = shape->dim;
     const bool planar = shape->rank == 2 ? sides_fit(d[0], d[1]) : shape->rank == 3 && sides_fit(d[1], d[2]);
-    const bool packed = shape->rank == 3 && sides_fit(d[0], d[1]);
+    const bool packed = shape->rank == 3 && sides_fit(d[0], d[1]) && strncmp(name, "instances", 9) != 0;
 
     if (packed && ((dtype == WS2_U8 && (d[2] == 3 || d[2] == 4)) || (dtype == WS2_F32 && d[2] == 3)))
         return view_samples(image, dtype, shape, data, error);

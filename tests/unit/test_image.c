@@ -11,6 +11,7 @@
 #include <cmocka.h>
 
 #include "image/image.h"
+#include "image/internal.h"
 
 /* ---- the generator of the fixtures (tests/golden/generator.py) ----------------------------------- */
 
@@ -803,6 +804,76 @@ static void folders_are_read_in_natural_order(void **state)
 
 /* ---- video --------------------------------------------------------------------------------------- */
 
+/* Chroma at a luma position, by the definition: linear between the two nearest samples, edges repeated. */
+static double chroma_at(const struct image_yuv *yuv, int p, int x, int y)
+{
+    const int cw = (yuv->width + yuv->shift_x) >> yuv->shift_x,
+              ch = (yuv->height + yuv->shift_y) >> yuv->shift_y;
+    double at[2] = {x, y};
+    if (yuv->shift_x)
+        at[0] = yuv->left ? x / 2.0 : (x + 0.5) / 2 - 0.5;
+    if (yuv->shift_y)
+        at[1] = yuv->top ? y / 2.0 : (y + 0.5) / 2 - 0.5;
+    at[0] = fmin(fmax(at[0], 0), cw - 1);
+    at[1] = fmin(fmax(at[1], 0), ch - 1);
+    double sum = 0;
+    for (int j = 0; j < ch; j++)
+        for (int i = 0; i < cw; i++) {
+            const uint8_t *sample = yuv->plane[p] + j * yuv->stride[p] + i * (yuv->depth > 8 ? 2 : 1);
+            const int value = yuv->depth > 8 ? sample[0] | sample[1] << 8 : sample[0];
+            sum += fmax(0, 1 - fabs(at[0] - i)) * fmax(0, 1 - fabs(at[1] - j)) * value;
+        }
+    return sum;
+}
+
+static void check_yuv(const struct image_yuv *yuv)
+{
+    uint8_t rgb[11 * 7 * 3];
+    void *scratch = malloc(image_yuv_scratch(yuv->width));
+    const double unit = 1 << (yuv->depth - 8), top = (1 << yuv->depth) - 1, kg = 1 - yuv->kr - yuv->kb;
+    image_yuv_rgb(rgb, yuv, scratch);
+    free(scratch);
+    for (int y = 0; y < yuv->height; y++)
+        for (int x = 0; x < yuv->width; x++) {
+            const uint8_t *sample = yuv->plane[0] + y * yuv->stride[0] + x * (yuv->depth > 8 ? 2 : 1);
+            const int value = yuv->depth > 8 ? sample[0] | sample[1] << 8 : sample[0];
+            const double luma = yuv->full ? value * 255 / top : (value - 16 * unit) * 255 / (219 * unit);
+            const double scale = 255 / (yuv->full ? top : 224 * unit);
+            const double u = (chroma_at(yuv, 1, x, y) - 128 * unit) * scale;
+            const double v = (chroma_at(yuv, 2, x, y) - 128 * unit) * scale;
+            const double red = luma + 2 * (1 - yuv->kr) * v, blue = luma + 2 * (1 - yuv->kb) * u;
+            const double want[3] = {red, (luma - yuv->kr * red - yuv->kb * blue) / kg, blue};
+            for (int k = 0; k < 3; k++) {
+                const double clipped = fmin(fmax(want[k], 0), 255);
+                if (fabs(rgb[(y * yuv->width + x) * 3 + k] - clipped) > 0.56)
+                    fail_msg("%d,%d,%d: %d, wanted %g", x, y, k, rgb[(y * yuv->width + x) * 3 + k], clipped);
+            }
+        }
+}
+
+static void yuv_follows_the_definition(void **state)
+{
+    (void)state;
+    uint8_t planes[3][16 * 8 * 2];
+    for (int mode = 0; mode < 4 * 2 * 2 * 2 * 2; mode++) {
+        struct image_yuv yuv = {.width = 11, .height = 7, .kr = 0.2126, .kb = 0.0722};
+        yuv.shift_x = mode & 1;
+        yuv.shift_y = mode >> 1 & 1;
+        yuv.depth = mode >> 2 & 1 ? 10 : 8;
+        yuv.full = mode >> 3 & 1;
+        yuv.left = mode >> 4 & 1;
+        yuv.top = mode >> 5 & 1;
+        fill_image("yuv", &planes[0][0], sizeof planes);
+        for (int p = 0; p < 3; p++) {
+            for (size_t i = 1; yuv.depth == 10 && i < sizeof planes[p]; i += 2)
+                planes[p][i] &= 3;
+            yuv.plane[p] = planes[p];
+            yuv.stride[p] = 32;
+        }
+        check_yuv(&yuv);
+    }
+}
+
 static void write_video(const char *path, int width, int height, int frames)
 {
     struct ws2_video_writer *writer;
@@ -1029,6 +1100,91 @@ static void panels_stand_side_by_side_and_below(void **state)
     ws2_image_free(&sheet);
 }
 
+static void fit_and_rate_are_parsed(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *text;
+        int64_t num, den;
+    } rates[] = {{"25", 25, 1}, {"29.97", 2997, 100}, {"30000/1001", 30000, 1001}, {"12.50", 125, 10}};
+    int64_t num, den;
+    struct ws2_fit fit = {0};
+    int width, height;
+    for (size_t i = 0; i < sizeof rates / sizeof *rates; i++) {
+        assert_int_equal(ws2_rate_parse(rates[i].text, &num, &den, NULL), 0);
+        assert_true(num * rates[i].den == den * rates[i].num);
+    }
+    static const char *const bad[] = {"", "0", "-3", "1.2.3", "1/", "1/2/3", "1.5/2", "99999999999", "x"};
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
+        assert_int_equal(ws2_rate_parse(bad[i], &num, &den, NULL), WS2_ERR_USAGE);
+    assert_int_equal(ws2_rate_tick(100000, 25, 1), 3); /* 2.5 ticks */
+    assert_int_equal(ws2_rate_tick(99999, 25, 1), 2);
+    assert_int_equal(ws2_rate_tick((int64_t)86400 * 1000000, 30000, 1001), 2589411);
+    assert_int_equal(ws2_fit_parse(&fit, "1,2,30,40", "7x9", NULL), 0);
+    assert_true(fit.x == 1 && fit.y == 2 && fit.crop_width == 30 && fit.crop_height == 40);
+    assert_int_equal(ws2_fit_size(&fit, 31, 42, &width, &height, NULL), 0);
+    assert_true(width == 7 && height == 9);
+    assert_int_equal(ws2_fit_size(&fit, 30, 42, &width, &height, NULL), WS2_ERR_INPUT);
+    assert_int_equal(ws2_fit_size(&fit, 1, 1, &width, &height, NULL), WS2_ERR_INPUT);
+}
+
+static void truth_is_above_one_half(void **state)
+{
+    (void)state;
+    const struct ws2_fit plain = {0}, half = {.width = 2, .height = 1}, crop = {0, 0, 2, 1, 0, 0, 0};
+    struct ws2_image mask = {0};
+    struct ws2_resizer *resizer = NULL;
+    uint8_t out[8];
+    ws2_image_reset(&mask, 4, 2, 1, NULL);
+    memcpy(mask.data, "\x00\x7f\x80\xff\xff\x80\x7f\x00", 8);
+    assert_int_equal(ws2_fit_truth(&plain, &mask, 4, 2, out, &resizer, NULL), 0);
+    assert_memory_equal(out, "\0\0\1\1\1\1\0\0", 8);
+    /* The same shape at half the size; and not the same shape. */
+    assert_int_equal(ws2_fit_truth(&half, &mask, 8, 4, out, &resizer, NULL), 0);
+    assert_int_equal(ws2_fit_truth(&plain, &mask, 9, 4, out, &resizer, NULL), 0);
+    assert_int_equal(ws2_fit_truth(&plain, &mask, 8, 8, out, &resizer, NULL), WS2_ERR_INPUT);
+    assert_int_equal(ws2_fit_truth(&crop, &mask, 8, 4, out, &resizer, NULL), WS2_ERR_INPUT);
+    ws2_resizer_free(resizer);
+    ws2_image_free(&mask);
+}
+
+static void tensors_become_pictures(void **state)
+{
+    (void)state;
+    struct ws2_image image = {0};
+    const struct ws2_view plain = {.palette = WS2_PALETTE_GREY};
+    struct ws2_view second = plain;
+    const struct ws2_shape plane = ws2_shape_2(1, 3), maps = ws2_shape_3(2, 1, 3), line = ws2_shape_1(3),
+                           empty = ws2_shape_2(0, 3);
+    const uint8_t mask[3] = {0, 1, 1}, grey[3] = {0, 1, 2}, instances[6] = {1, 1, 0, 0, 1, 0};
+    const float map[6] = {0, 0.5f, 1, -1, 1, 3};
+    uint16_t half[6];
+    uint8_t colour[3];
+    second.channel = 1;
+    ws2_half_from_floats(half, map, 6);
+    assert_int_equal(ws2_view_tensor(&image, "fg", WS2_U8, &plane, mask, &plain, NULL), 0);
+    assert_memory_equal(image.data, "\0\xff\xff", 3);
+    ws2_view_tensor(&image, "fg", WS2_U8, &plane, grey, &plain, NULL);
+    assert_memory_equal(image.data, "\0\1\2", 3);
+    ws2_view_tensor(&image, "class", WS2_U8, &plane, grey, &plain, NULL);
+    ws2_id_rgb(2, colour);
+    assert_memory_equal(image.data + 6, colour, 3);
+    ws2_view_tensor(&image, "instances", WS2_U8, &maps, instances, &plain, NULL);
+    assert_memory_equal(image.data + 3, colour, 3);
+    assert_int_equal(ws2_view_tensor(&image, "cam", WS2_F16, &maps, half, &plain, NULL), 0);
+    assert_memory_equal(image.data, ((const uint8_t[]){0, 0, 0, 128, 128, 128, 255, 255, 255}), 9);
+    ws2_view_tensor(&image, "cam", WS2_F32, &maps, map, &second, NULL);
+    assert_memory_equal(image.data, ((const uint8_t[]){0, 0, 0, 128, 128, 128, 255, 255, 255}), 9);
+    second.channel = 2;
+    assert_int_equal(ws2_view_tensor(&image, "cam", WS2_F32, &maps, map, &second, NULL), WS2_ERR_INPUT);
+    assert_int_equal(ws2_view_tensor(&image, "prob", WS2_F32, &line, map, &plain, NULL), WS2_ERR_INPUT);
+    assert_int_equal(ws2_view_tensor(&image, "x", WS2_U8, &empty, map, &plain, NULL), WS2_ERR_INPUT);
+    assert_int_equal(ws2_view_tensor(&image, "x", WS2_F64, &plane, map, &plain, NULL), WS2_ERR_INPUT);
+    ws2_view_tensor(&image, "flow.next", WS2_F32, &maps, map, &plain, NULL);
+    assert_int_equal(image.channels, 3);
+    ws2_image_free(&image);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -1055,9 +1211,13 @@ int main(void)
         cmocka_unit_test(npy_of_every_dtype),
         cmocka_unit_test(hostile_npy_headers_are_errors),
         cmocka_unit_test(folders_are_read_in_natural_order),
+        cmocka_unit_test(yuv_follows_the_definition),
         cmocka_unit_test(video_there_and_back),
         cmocka_unit_test(cut_video_never_loses_frames_silently),
         cmocka_unit_test(no_video_is_an_error),
+        cmocka_unit_test(fit_and_rate_are_parsed),
+        cmocka_unit_test(truth_is_above_one_half),
+        cmocka_unit_test(tensors_become_pictures),
         cmocka_unit_test(outline_marks_the_inner_border),
         cmocka_unit_test(flow_wheel_has_its_known_colours),
         cmocka_unit_test(palettes_rise_and_ids_differ),

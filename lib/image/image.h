@@ -359,7 +359,7 @@ struct ws2_view {
 };
 
 /* Makes a picture of a tensor by its name, type and shape:
- *   u8 [h,w,3], u8 [h,w,4]          as it is;  f32 [h,w,3] as 0..255
+ *   u8 [h,w,3], u8 [h,w,4]          as it is;  f32 [h,w,3] "...rgb..." as 0..255
  *   f16 or f32 [2,h,w] "flow..."    the flow wheel
  *   u8 [h,w]                        "class", "ids": colours; else 0/1 as black and white; other values as grey
  *   u16, i32 [h,w]                  colours by id

@@ -187,7 +187,8 @@ int ws2_view_tensor(struct ws2_image *image, const char *name, enum ws2_dtype dt
     const bool planar = shape->rank == 2 ? sides_fit(d[0], d[1]) : shape->rank == 3 && sides_fit(d[1], d[2]);
     const bool packed = shape->rank == 3 && sides_fit(d[0], d[1]) && strncmp(name, "instances", 9) != 0;
 
-    if (packed && ((dtype == WS2_U8 && (d[2] == 3 || d[2] == 4)) || (dtype == WS2_F32 && d[2] == 3)))
+    if (packed && ((dtype == WS2_U8 && (d[2] == 3 || d[2] == 4)) ||
+                   (dtype == WS2_F32 && d[2] == 3 && strstr(name, "rgb"))))
         return view_samples(image, dtype, shape, data, error);
     if (planar && is_float(dtype) && shape->rank == 3 && d[0] == 2 && strncmp(name, "flow", 4) == 0)
         return view_flow(image, dtype, shape, data, view, error);

@@ -1,6 +1,6 @@
 /*
  * Planar YCbCr to RGB in integers, the same on every processor. Chroma is interpolated linearly between its samples at
- * their true positions; the sums carry 16 fractional bits and are rounded once. swscale can do the same only on a path
+ * their true positions; the sums carry 20 fractional bits and are rounded once. swscale can do the same only on a path
  * that is many times slower.
  */
 #include <math.h>
@@ -67,7 +67,9 @@ WS2_CLONES static void chroma_across(int32_t *restrict out, const int32_t *restr
     }
 }
 
-/* Factors with 16 fractional bits; those of chroma expect 16 times the sample. */
+#define FRACTION 20 /* bits; the largest sum is below 2^30 */
+
+/* Factors with FRACTION bits; those of chroma expect 16 times the sample. */
 struct matrix {
     int32_t luma, luma_zero, chroma_zero, red_v, green_u, green_v, blue_u;
 };
@@ -76,8 +78,8 @@ static struct matrix make_matrix(const struct image_yuv *yuv)
 {
     const double kr = yuv->kr, kb = yuv->kb, kg = 1.0 - kr - kb;
     const double unit = 1 << (yuv->depth - 8), top = (1 << yuv->depth) - 1;
-    const double luma = 65536.0 * 255.0 / (yuv->full ? top : 219.0 * unit);
-    const double chroma = 65536.0 / 16.0 * 255.0 / (yuv->full ? top : 224.0 * unit);
+    const double luma = (1 << FRACTION) * 255.0 / (yuv->full ? top : 219.0 * unit);
+    const double chroma = (1 << FRACTION) / 16.0 * 255.0 / (yuv->full ? top : 224.0 * unit);
 
     return (struct matrix){.luma = (int32_t)lrint(luma),
                            .luma_zero = yuv->full ? 0 : 16 << (yuv->depth - 8),
@@ -90,7 +92,7 @@ static struct matrix make_matrix(const struct image_yuv *yuv)
 
 static inline uint8_t clip_sum(int32_t sum)
 {
-    const int32_t value = (sum + 32768) >> 16;
+    const int32_t value = (sum + (1 << (FRACTION - 1))) >> FRACTION;
 
     return (uint8_t)(value < 0 ? 0 : value > 255 ? 255 : value);
 }

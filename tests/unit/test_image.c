@@ -845,7 +845,7 @@ static void check_yuv(const struct image_yuv *yuv)
             const double want[3] = {red, (luma - yuv->kr * red - yuv->kb * blue) / kg, blue};
             for (int k = 0; k < 3; k++) {
                 const double clipped = fmin(fmax(want[k], 0), 255);
-                if (fabs(rgb[(y * yuv->width + x) * 3 + k] - clipped) > 0.56)
+                if (fabs(rgb[(y * yuv->width + x) * 3 + k] - clipped) > 0.51)
                     fail_msg("%d,%d,%d: %d, wanted %g", x, y, k, rgb[(y * yuv->width + x) * 3 + k], clipped);
             }
         }

@@ -40,7 +40,7 @@ static double real[REALS];
 
 static const struct ws2_option options[] = {
     {"size", 0, WS2_OPT_TEXT, &want.size, "N", "side of the frame, or WIDTHxHEIGHT", true, 0, 0},
-    {"frames", 'n', WS2_OPT_INT, &want.frames, "N", "frames, of each clip in a data set", true, 0, 1000000},
+    {"frames", 0, WS2_OPT_INT, &want.frames, "N", "frames, of each clip in a data set", true, 0, 1000000},
     {"role", 0, WS2_OPT_CHOICE, &want.role, "before|after", "camera before or after the sorter", true, 0, 0},
     {"seq", 0, WS2_OPT_TEXT, &want.seq, "NAME", "sequence name, else by role and seed", false, 0, 0},
     {"rate", 0, WS2_OPT_INT, &want.rate, "N", "frames per second", true, 1, 1000},
@@ -195,7 +195,8 @@ static void make_frame(void *context, void *argument, int worker)
 
 static void choose_tensors(bool *wanted)
 {
-    const struct ws2_text_list list = ws2_cli_names("tensors", want.tensors);
+    static struct ws2_text_list list; /* as long as the program, like the options */
+    list = ws2_cli_names("tensors", want.tensors);
     int found = 0;
     for (int i = 0; i < TENSORS; i++) {
         wanted[i] = list.count == 0 || ws2_cli_listed(&list, tensor[i].name);
@@ -204,7 +205,6 @@ static void choose_tensors(bool *wanted)
     if (found < list.count)
         ws2_die_text(WS2_ERR_USAGE, "--tensors: '%s' holds a name that is unknown or stands twice",
                      want.tensors);
-    free(list.item);
 }
 
 static struct ws2_head *make_head(const struct ws2_common *common, const struct maker *maker,

@@ -101,11 +101,9 @@ static int read_cutout(const char *path, struct cutout *cutout, uint32_t *digest
 {
     struct ws2_image image = {0};
     int status = ws2_image_read(&image, path, 0, error);
-    if (status < 0)
-        return status;
-    if (image.channels != 4) {
+    if (status == 0 && image.channels != 4) {
         status = ws2_fail(error, WS2_ERR_INPUT, "%s: has no alpha channel", path);
-    } else {
+    } else if (status == 0) {
         const size_t pixels = (size_t)image.width * (size_t)image.height;
         uint8_t most = 0;
         for (size_t p = 0; p < pixels; p++)

@@ -349,6 +349,8 @@ static void threads_and_reruns_change_nothing(void **state)
     for (int t = 0; t < FRAMES; t++) {
         assert_same_shot(&one[t], &many[t]);
         assert_true(t == 0 || memcmp(one[t].at.rgb, one[t - 1].at.rgb, 48 * 40 * 3) != 0);
+    }
+    for (int t = 0; t < FRAMES; t++) {
         shot_free(&one[t]);
         shot_free(&many[t]);
     }

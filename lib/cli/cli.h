@@ -121,6 +121,29 @@ struct ws2_walk {
 /* Walks through every input in turn; with --check only the first begin of each. Dies on the first error, its
  * text beginning with "SEQ: frame N: ". The head is valid until the segment ends. */
 void ws2_cli_walk(const struct ws2_common *common, const struct ws2_walk *walk);
+/* ---- programs that look at some frames of many ---------------------------------------------------------- */
+
+/* An even sample of the frames of all inputs together. When every input is a file, it is the middle frame of each of
+ * `wanted` equal parts (every frame when there are fewer), and only those are read and decompressed. Otherwise
+ * everything is read to its end and every stride-th frame is kept as it came, compressed; the stride doubles
+ * whenever there are more than `wanted`, so that between half of that and all of it remain. */
+struct ws2_sampling {
+    int64_t wanted;     /* 1 .. INT_MAX */
+    const char *tensor; /* records of samples have at least this one */
+    /* Every segment, before its samples; name: of the sequence, or the path. */
+    int (*begin)(void *context, const char *name, const struct ws2_head *head, struct ws2_error *error);
+    /* Every sample in order on the calling thread, not decompressed yet; index of `total`. */
+    int (*take)(void *context, struct ws2_record *record, int index, int total, struct ws2_error *error);
+    /* The same sample on a worker thread. */
+    int (*work)(void *context, struct ws2_record *record, int index, struct ws2_error *error);
+    void *context;
+};
+/* Returns how many samples there were; 0 with --check, which only looks at the first head of each input. Dies on the
+ * first error, its text beginning with "SEQ: frame N: ". */
+int ws2_cli_sample(const struct ws2_common *common, const struct ws2_sampling *sampling);
+
+/* ---- texts ------------------------------------------------------------------------------------------------ */
+
 /* Prints a text from a file as one field of a line ("-" when empty, control characters as '?'), or as JSON. */
 void ws2_cli_field(const char *text);
 void ws2_cli_json_text(const char *text);

@@ -7,15 +7,15 @@
 #include <string.h>
 #include "image/internal.h"
 
-/* One line of samples as integers. */
-static void widen_line(int32_t *restrict out, const uint8_t *restrict in, int count, bool deep)
+/* One line of samples as integers; bits that a broken stream has above the depth are dropped. */
+static void widen_line(int32_t *restrict out, const uint8_t *restrict in, int count, int depth)
 {
-    if (deep) {
+    if (depth > 8) {
         for (int i = 0; i < count; i++) {
             uint16_t sample;
 
             memcpy(&sample, in + 2 * i, sizeof sample);
-            out[i] = sample;
+            out[i] = sample & ((1 << depth) - 1);
         }
     } else {
         for (int i = 0; i < count; i++)
@@ -39,8 +39,8 @@ WS2_CLONES static void chroma_down(int32_t *restrict line, int32_t *restrict oth
         weight = 1;
     }
     far = far < 0 ? 0 : far >= rows ? rows - 1 : far;
-    widen_line(line, yuv->plane[p] + (ptrdiff_t)near * yuv->stride[p], count, yuv->depth > 8);
-    widen_line(other, yuv->plane[p] + (ptrdiff_t)far * yuv->stride[p], count, yuv->depth > 8);
+    widen_line(line, yuv->plane[p] + (ptrdiff_t)near * yuv->stride[p], count, yuv->depth);
+    widen_line(other, yuv->plane[p] + (ptrdiff_t)far * yuv->stride[p], count, yuv->depth);
     for (int i = 0; i < count; i++)
         line[i] = line[i] * (4 - weight) + other[i] * weight;
     line[-1] = line[0];
@@ -126,7 +126,7 @@ void image_yuv_rgb(uint8_t *rgb, const struct image_yuv *yuv, void *scratch)
     int32_t *luma = scratch, *u = luma + room, *v = u + room, *line = v + room + 1, *other = line + room - 1;
 
     for (int y = 0; y < yuv->height; y++) {
-        widen_line(luma, yuv->plane[0] + (ptrdiff_t)y * yuv->stride[0], yuv->width, yuv->depth > 8);
+        widen_line(luma, yuv->plane[0] + (ptrdiff_t)y * yuv->stride[0], yuv->width, yuv->depth);
         chroma_down(line, other, yuv, 1, y, count);
         chroma_across(u, line, yuv, count);
         chroma_down(line, other, yuv, 2, y, count);

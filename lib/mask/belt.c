@@ -110,8 +110,9 @@ int ws2_samples_new(struct ws2_samples **samples, int64_t height, int64_t width,
     *samples = NULL;
     const struct ws2_shape shape = ws2_shape_4(capacity, PLANES, height, (width + 63) / 64 * 64);
     size_t bytes;
-    if (capacity < 1 || capacity > WS2_STACK_MAX || height < 1 || width < 1 || width > INT32_MAX - 64 ||
-        height > INT32_MAX || !ws2_shape_bytes(&shape, WS2_U8, &bytes) || bytes > PTRDIFF_MAX)
+    if (capacity < 1 || capacity > WS2_STACK_MAX || dark < 0 || dark > 255 || height < 1 || width < 1 ||
+        width > INT32_MAX - 64 || height > INT32_MAX || !ws2_shape_bytes(&shape, WS2_U8, &bytes) ||
+        bytes > PTRDIFF_MAX)
         return ws2_fail(error, WS2_ERR_USAGE, "%d samples of %lld x %lld pixels cannot be kept", capacity,
                         (long long)width, (long long)height);
     struct ws2_samples *made = ws2_calloc(1, sizeof *made);
@@ -145,21 +146,28 @@ void ws2_samples_free(struct ws2_samples *samples)
     free(samples);
 }
 
-/* S of every pixel of a row: 255 (max - min) / max, halves up. The quotient of two numbers below 2^16 is never so
- * near to a whole number that rounding to float could carry it over. */
+enum { CHUNK = 1024 };
+
+/* S of every pixel of at most CHUNK: 255 (max - min) / max, halves up. The quotient of two numbers below 2^16 is
+ * never so near to a whole number that rounding to float could carry it over. In two loops, since a division under
+ * a condition would not be vectorised. */
 WS2_CLONES
 static void saturation_row(const uint8_t *red, const uint8_t *green, const uint8_t *blue, int dark,
                            int64_t count, uint8_t *out)
 {
+    uint16_t above[CHUNK], below[CHUNK];
+    const uint8_t floor = (uint8_t)dark;
     for (int64_t i = 0; i < count; i++) {
-        const int more = red[i] > green[i] ? red[i] : green[i], less = red[i] > green[i] ? green[i] : red[i];
-        const int most = more > blue[i] ? more : blue[i], least = less < blue[i] ? less : blue[i];
-        const float value = (float)(255 * (most - least) + most / 2) / (float)(most > 1 ? most : 1);
-        out[i] = (uint8_t)(most >= dark ? (int)value : 0);
+        const uint8_t more = red[i] > green[i] ? red[i] : green[i],
+                      less = red[i] > green[i] ? green[i] : red[i];
+        const uint8_t most = more > blue[i] ? more : blue[i], least = less < blue[i] ? less : blue[i];
+        const uint16_t value = (uint16_t)(255 * (uint16_t)(most - least) + (most >> 1));
+        above[i] = most >= floor ? value : 0;
+        below[i] = most > 1 ? most : 1;
     }
+    for (int64_t i = 0; i < count; i++)
+        out[i] = (uint8_t)(int)((float)above[i] / (float)below[i]);
 }
-
-enum { CHUNK = 1024 };
 
 static void count_saturation(const uint8_t *red, const uint8_t *green, const uint8_t *blue, int dark,
                              int64_t count, uint32_t bin[4][256])
@@ -313,7 +321,7 @@ static void smooth(const struct work *work, const float *mad, float *scale, int 
     float *row = work->spread, *sum = work->spread + work->padded;
     for (int64_t y = 0; y < height; y++) {
         for (int64_t x = 0; x < width; x++)
-            row[x] = fmaxf(ROBUST * mad[y * stride + x], floor);
+            row[x] = ROBUST * mad[y * stride + x] > floor ? ROBUST * mad[y * stride + x] : floor;
         add_window(row, width, radius, sum + y * stride);
     }
     for (int64_t y = 0; y < height; y++) {
@@ -423,10 +431,10 @@ static int estimate(struct work *work, struct ws2_belt_report *report, struct ws
     for (int c = PLANE_RED; status == WS2_OK && channels && c <= PLANE_BLUE; c++)
         status = measure_all(work, c, error);
     fill_belt(work, channels);
-    if (status == WS2_OK)
-        status = refine(work, report, error);
-    if (status == WS2_OK)
+    if (status == WS2_OK && work->params->passes == 1)
         status = update_masks(work, error);
+    else if (status == WS2_OK)
+        status = refine(work, report, error);
     if (status != WS2_OK)
         return status;
     crop(work, work->share, work->belt->share, 1);

@@ -132,6 +132,13 @@ static inline __attribute__((always_inline)) void widen(uint64_t *restrict to, c
     }
 }
 
+static inline __attribute__((always_inline)) void or_row(uint64_t *restrict to, const uint64_t *restrict from,
+                                                         int64_t words)
+{
+    for (int64_t i = 0; i < words; i++)
+        to[i] |= from[i];
+}
+
 static bool any(const uint64_t *word, int64_t words)
 {
     uint64_t all = 0;
@@ -162,16 +169,10 @@ static void spread_row(struct ws2_bits *to, int64_t y, int radius, const int *re
             next = swap;
             width += step;
         }
-        if (y - dy >= 0) {
-            uint64_t *above = to->word + (y - dy) * words;
-            for (int64_t i = 0; i < words; i++)
-                above[i] |= now[i];
-        }
-        if (y + dy < to->height && dy != 0) {
-            uint64_t *below = to->word + (y + dy) * words;
-            for (int64_t i = 0; i < words; i++)
-                below[i] |= now[i];
-        }
+        if (y - dy >= 0)
+            or_row(to->word + (y - dy) * words, now, words);
+        if (y + dy < to->height && dy != 0)
+            or_row(to->word + (y + dy) * words, now, words);
     }
 }
 

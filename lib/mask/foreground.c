@@ -15,6 +15,7 @@
 enum { PLANES_MAX = 3 };
 
 struct ws2_foreground {
+    struct ws2_foreground_params params;
     int64_t height, width, stride, words; /* stride = 64 * words bytes of a row */
     int planes;                           /* compared: 1 luma, or 3 channels */
     uint8_t *low, *high;                  /* [planes,h,stride] */
@@ -123,13 +124,16 @@ static int check_params(const struct ws2_foreground_params *p, struct ws2_error 
     return WS2_OK;
 }
 
-static int check_values(const char *name, const float *value, int64_t count, double least, double most,
+static int check_values(const char *name, const float *value, int64_t count, float least, float most,
                         struct ws2_error *error)
 {
-    for (int64_t i = 0; i < count; i++) {
+    int64_t good = 0;
+    for (int64_t i = 0; i < count; i++)
+        good += value[i] >= least && value[i] <= most;
+    for (int64_t i = 0; good != count && i < count; i++) {
         if (!(value[i] >= least && value[i] <= most))
             return ws2_fail(error, WS2_ERR_INPUT, "belt: %s holds %g: not within %g..%g", name,
-                            (double)value[i], least, most);
+                            (double)value[i], (double)least, (double)most);
     }
     return WS2_OK;
 }
@@ -137,18 +141,18 @@ static int check_values(const char *name, const float *value, int64_t count, dou
 static int check_belt(const struct ws2_belt *belt, enum ws2_channels channels, struct ws2_error *error)
 {
     const int64_t pixels = belt->height * belt->width;
-    int status = check_values("luma", belt->luma, pixels, 0.0, 255.0, error);
+    int status = check_values("luma", belt->luma, pixels, 0.0f, 255.0f, error);
     if (status == WS2_OK)
-        status = check_values("scale", belt->scale, pixels, 1e-6, 1e6, error);
+        status = check_values("scale", belt->scale, pixels, 1e-6f, 1e6f, error);
     if (status == WS2_OK)
-        status = check_values("rgb", belt->rgb, 3 * pixels, 0.0, 255.0, error);
+        status = check_values("rgb", belt->rgb, 3 * pixels, 0.0f, 255.0f, error);
     if (status == WS2_OK)
-        status = check_values("saturation", belt->saturation, 2, 0.0, 255.0, error);
+        status = check_values("saturation", belt->saturation, 2, 0.0f, 255.0f, error);
     if (status != WS2_OK || channels == WS2_CHANNELS_LUMA)
         return status;
     if (belt->rgb_scale == NULL)
         return ws2_fail(error, WS2_ERR_INPUT, "the belt has no spread by channel");
-    return check_values("scale by channel", belt->rgb_scale, 3 * pixels, 1e-6, 1e6, error);
+    return check_values("scale by channel", belt->rgb_scale, 3 * pixels, 1e-6f, 1e6f, error);
 }
 
 /* The band of levels that are belt, for one row. gain multiplies it. */
@@ -157,21 +161,31 @@ static void make_band(const float *centre, const float *distance, float gain, in
                       uint8_t *high)
 {
     for (int64_t i = 0; i < count; i++) {
-        const float bottom = ceilf(gain * (centre[i] - distance[i]));
-        const float top = floorf(gain * (centre[i] + distance[i]));
-        low[i] = (uint8_t)(int)fminf(fmaxf(bottom, 0.0f), 255.0f);
-        high[i] = (uint8_t)(int)fminf(fmaxf(top, 0.0f), 255.0f);
+        /* Held within 0..255 first, so that cutting the fraction off rounds down. */
+        const float bottom = gain * (centre[i] - distance[i]), top = gain * (centre[i] + distance[i]);
+        const float from = bottom > 0.0f ? bottom : 0.0f, to = top > 0.0f ? top : 0.0f;
+        const int whole = (int)(from < 255.0f ? from : 255.0f);
+        low[i] = (uint8_t)(whole + (whole < 255 && from > (float)whole));
+        high[i] = (uint8_t)(int)(to < 255.0f ? to : 255.0f);
     }
 }
 
 static void make_plane_row(struct ws2_foreground *fg, const struct ws2_belt *belt, int plane, int64_t y,
                            const struct ws2_foreground_params *params, float *centre, float *distance)
 {
+    const float z = (float)params->z, difference = (float)params->difference;
+    if (fg->planes == 1) {
+        memcpy(centre, belt->luma + y * fg->width, (size_t)fg->width * sizeof *centre);
+        memcpy(distance, belt->scale + y * fg->width, (size_t)fg->width * sizeof *distance);
+    }
+    for (int64_t x = 0; fg->planes != 1 && x < fg->width; x++) {
+        const int64_t c = 3 * (y * fg->width + x) + plane;
+        centre[x] = belt->rgb[c];
+        distance[x] = belt->rgb_scale[c];
+    }
     for (int64_t x = 0; x < fg->width; x++) {
-        const int64_t p = y * fg->width + x, c = 3 * p + plane;
-        centre[x] = fg->planes == 1 ? belt->luma[p] : belt->rgb[c];
-        const float scale = fg->planes == 1 ? belt->scale[p] : belt->rgb_scale[c];
-        distance[x] = fmaxf((float)params->z * scale, (float)params->difference);
+        const float spread = z * distance[x];
+        distance[x] = spread > difference ? spread : difference;
     }
 }
 
@@ -187,10 +201,11 @@ static void make_planes(struct ws2_foreground *fg, const struct ws2_belt *belt,
             make_band(centre, distance, 1.0f, fg->stride, fg->low + at, fg->high + at);
         }
     }
-    for (int64_t p = 0; p < fg->height * fg->width; p++) {
-        const int64_t y = p / fg->width, x = p % fg->width;
-        if (belt->luma[p] > params->reflex_belt)
-            fg->glare[y * fg->words + x / 64] |= (uint64_t)1 << (x % 64);
+    const float bright = (float)params->reflex_belt;
+    for (int64_t y = 0; y < fg->height; y++) {
+        const float *luma = belt->luma + y * fg->width;
+        for (int64_t x = 0; x < fg->width; x++)
+            fg->glare[y * fg->words + x / 64] |= (uint64_t)(luma[x] > bright) << (x % 64);
     }
 }
 
@@ -307,6 +322,7 @@ int ws2_foreground_new(struct ws2_foreground **foreground, const struct ws2_belt
     struct ws2_foreground *fg = ws2_calloc(1, sizeof *fg);
     if (fg == NULL)
         return ws2_fail(error, WS2_ERR_SYSTEM, "no memory for the thresholds of a belt");
+    fg->params = *params;
     fg->height = belt->height;
     fg->width = belt->width;
     fg->words = (belt->width + 63) / 64;
@@ -556,6 +572,23 @@ int ws2_foreground_mask(const struct ws2_foreground *foreground, struct ws2_fore
 struct ws2_bits *ws2_foreground_bits(struct ws2_foreground_scratch *scratch)
 {
     return &scratch->now;
+}
+
+int ws2_foreground_apply(const struct ws2_foreground *foreground, struct ws2_foreground_scratch *scratch,
+                         const struct ws2_apply *apply, const uint8_t *rgb, uint8_t *out,
+                         struct ws2_error *error)
+{
+    const struct ws2_bits *mask = &scratch->now;
+    if (apply->what == WS2_APPLY_BELT) {
+        const int margin =
+            ws2_foreground_radius(&foreground->params, apply->margin, foreground->height, foreground->width);
+        const int status = ws2_bits_dilate(&scratch->other, mask, margin, &scratch->bits, error);
+        if (status != WS2_OK)
+            return status;
+        mask = &scratch->other;
+    }
+    ws2_mask_apply(mask, apply->what == WS2_APPLY_ITEMS, apply->fill, rgb, out);
+    return WS2_OK;
 }
 
 void ws2_mask_apply(const struct ws2_bits *mask, bool keep, const uint8_t fill[3], const uint8_t *rgb,

@@ -152,10 +152,22 @@ int ws2_foreground_mask(const struct ws2_foreground *foreground, struct ws2_fore
                         const uint8_t *rgb, uint8_t *fg, struct ws2_error *error);
 struct ws2_bits *ws2_foreground_bits(struct ws2_foreground_scratch *scratch);
 
-/* The three images of WS2 (section 4): items cut out, or belt alone. out[h,w,3] = rgb where the bit is `keep`,
- * else the colour fill[3]. out may be rgb itself. */
+/* out[h,w,3] = rgb where the bit is `keep`, else the colour fill[3]. out may be rgb itself. */
 void ws2_mask_apply(const struct ws2_bits *mask, bool keep, const uint8_t fill[3], const uint8_t *rgb,
                     uint8_t *out);
+
+/* The images that a classifier sees (WS2 section 4): items alone, I * M, or belt alone, I * (1 - dilate(M, margin)),
+ * where the margin keeps the fringes of items out. margin is a radius of the parameters. */
+enum ws2_apply_what { WS2_APPLY_ITEMS, WS2_APPLY_BELT };
+struct ws2_apply {
+    enum ws2_apply_what what;
+    double margin;
+    uint8_t fill[3]; /* black as in the papers; the mean colour of ImageNet is the variant to compare with */
+};
+/* Cuts the frame of the last ws2_foreground_mask by its mask. */
+int ws2_foreground_apply(const struct ws2_foreground *foreground, struct ws2_foreground_scratch *scratch,
+                         const struct ws2_apply *apply, const uint8_t *rgb, uint8_t *out,
+                         struct ws2_error *error);
 
 /* ---- estimating the belt ----------------------------------------------------------------------------------------- */
 
@@ -197,7 +209,8 @@ struct ws2_belt_report {
  *     B = median of Y, MAD = median |Y - B|, s = mean over the window of max(1.4826 MAD, floor);
  *     pass 2 .. : the same from the samples that the masks of the belt so far call background.
  * Channels likewise, in the last pass (where too few samples remain: from all samples). S_B and MAD_S are over all
- * pixels of all samples. share and report are from masks of the final belt. */
+ * pixels of all samples. share and report are from the last masks that were made: those before the last pass, or with
+ * one pass those of the belt itself. */
 int ws2_belt_estimate(struct ws2_belt *belt, struct ws2_samples *samples, int count,
                       const struct ws2_belt_params *params, int threads, struct ws2_belt_report *report,
                       struct ws2_error *error);

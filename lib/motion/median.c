@@ -179,29 +179,43 @@ static void column_distance(struct column *column, const uint8_t base[LANES], co
     }
 }
 
-/* 0xff in the bytes whose bit is set. */
-INLINE void spread_bits(uint64_t bits, uint8_t byte[LANES])
+enum task { TASK_MEDIAN, TASK_MAD, TASK_MODE, TASK_SKIPPED };
+
+struct job {
+    const struct ws2_stack *stack;
+    enum task task;
+    int least;
+    const float *centre;
+    float *out, *mad;
+    uint64_t bytes[256]; /* a bit of a skip plane as a byte, see spread_bits */
+    atomic_bool failed;
+};
+
+/* bytes[b] has 0xff in the bytes whose bit of b is set. */
+static void spread_bits(uint64_t bytes[256])
 {
-    for (int i = 0; i < LANES / 8; i++) {
-        uint64_t eight = (bits >> (8 * i) & 0xff) * 0x0101010101010101u & 0x8040201008040201u;
-        /* Any set bit of a byte carries into its top bit; that bit then fills the byte. */
-        eight = ((eight & 0x7f7f7f7f7f7f7f7fu) + 0x7f7f7f7f7f7f7f7fu) | eight;
-        eight = (eight >> 7 & 0x0101010101010101u) * 0xff;
-        memcpy(byte + 8 * i, &eight, 8);
+    for (int b = 0; b < 256; b++) {
+        bytes[b] = 0;
+        for (int i = 0; i < 8; i++)
+            bytes[b] |= b >> i & 1 ? (uint64_t)0xff << (8 * i) : 0;
     }
 }
 
-static void column_leave_out(struct column *column, const uint64_t *const *skip, int64_t word)
+/* Left-out samples become 255, which is stored as 127. */
+static void column_leave_out(struct column *column, const struct job *job, int64_t index)
 {
     for (int k = 0; k < column->count; k++) {
-        const uint64_t bits = skip[k][word];
+        const uint64_t bits = job->stack->skip[k][index];
         if (bits == 0)
             continue;
         int8_t *row = column->sample + (int64_t)k * LANES;
-        uint8_t mask[LANES];
-        spread_bits(bits, mask);
-        for (int i = 0; i < LANES; i++)
-            row[i] = mask[i] ? 127 : row[i]; /* 255 with its top bit flipped */
+        for (int i = 0; i < LANES / 8; i++) {
+            const uint64_t mask = job->bytes[bits >> (8 * i) & 0xff];
+            uint64_t eight;
+            memcpy(&eight, row + 8 * i, 8);
+            eight = (eight & ~mask) | (mask & 0x7f7f7f7f7f7f7f7fu);
+            memcpy(row + 8 * i, &eight, 8);
+        }
     }
 }
 
@@ -214,11 +228,14 @@ static void count_kept(const struct ws2_stack *stack, int64_t word, int words, u
     for (int k = 0; k < stack->count; k++) {
         uint64_t carry[TILE_COLUMNS_MAX];
         memcpy(carry, stack->skip[k] + word, (size_t)words * sizeof *carry);
-        for (int j = 0; stack->count >> j != 0; j++) {
+        uint64_t left = 1;
+        for (int j = 0; left != 0 && stack->count >> j != 0; j++) {
+            left = 0;
             for (int i = 0; i < words; i++) {
                 const uint64_t both = plane[j][i] & carry[i];
                 plane[j][i] ^= carry[i];
                 carry[i] = both;
+                left |= both;
             }
         }
     }
@@ -231,17 +248,6 @@ static void count_kept(const struct ws2_stack *stack, int64_t word, int words, u
 }
 
 /* ---- going over the stack ------------------------------------------------------------------------------ */
-
-enum task { TASK_MEDIAN, TASK_MAD, TASK_MODE, TASK_SKIPPED };
-
-struct job {
-    const struct ws2_stack *stack;
-    enum task task;
-    int least;
-    const float *centre;
-    float *out, *mad;
-    atomic_bool failed;
-};
 
 /* Copies `columns` columns from column `first` on into tile, [columns][count][64], top bits flipped. Lanes
  * beyond the last pixel are 0. */
@@ -266,9 +272,21 @@ static void gather(const struct ws2_stack *stack, int64_t first, int columns, in
     }
 }
 
-static float column_value(const struct column *column, int lane)
+/* out[i] = the median of lane i, plus more[i] halves. */
+static void column_store(const struct column *column, const struct job *job, const uint8_t *more, int lanes,
+                         float *out)
 {
-    return 0.5f * (float)(column->low[lane] + column->high[lane]);
+    float value[LANES];
+    for (int i = 0; i < LANES; i++)
+        value[i] = 0.5f * (float)(column->low[i] + column->high[i] + more[i]);
+    if (column->whole && column->count >= job->least) {
+        memcpy(out, value, (size_t)lanes * sizeof *out);
+        return;
+    }
+    for (int i = 0; i < lanes; i++) {
+        if (column->kept[i] >= job->least)
+            out[i] = value[i];
+    }
 }
 
 static void column_mad(struct column *column, const struct job *job, int64_t index, const float *centre,
@@ -277,18 +295,16 @@ static void column_mad(struct column *column, const struct job *job, int64_t ind
     uint8_t base[LANES] = {0}, half[LANES] = {0};
     for (int i = 0; i < lanes; i++) {
         /* Written so that a NaN ends as 0. */
-        const int twice = centre[i] > 0.0f ? (int)(fminf(centre[i], 255.0f) * 2.0f + 0.5f) : 0;
+        const float inside = centre[i] > 0.0f ? centre[i] : 0.0f;
+        const int twice = (int)((inside < 255.0f ? inside : 255.0f) * 2.0f + 0.5f);
         base[i] = (uint8_t)(twice / 2);
         half[i] = (uint8_t)(twice % 2);
     }
     column_distance(column, base, half);
     if (!column->whole)
-        column_leave_out(column, job->stack->skip, index);
+        column_leave_out(column, job, index);
     column_middle(column);
-    for (int i = 0; i < lanes; i++) {
-        if (column->kept[i] >= job->least)
-            mad[i] = column_value(column, i) + 0.5f * (float)half[i];
-    }
+    column_store(column, job, half, lanes, mad);
 }
 
 static float mode_of(const uint16_t bin[64])
@@ -327,7 +343,7 @@ static void column_work(struct column *column, const struct job *job, int64_t in
     const int64_t p = index * LANES;
     const int lanes = job->stack->pixels - p < LANES ? (int)(job->stack->pixels - p) : LANES;
     if (!column->whole)
-        column_leave_out(column, job->stack->skip, index);
+        column_leave_out(column, job, index);
     if (job->task == TASK_MODE) {
         column_mode(column, job, index, job->out + p, lanes);
         return;
@@ -337,10 +353,8 @@ static void column_work(struct column *column, const struct job *job, int64_t in
         return;
     }
     column_middle(column);
-    for (int i = 0; i < lanes; i++) {
-        if (column->kept[i] >= job->least)
-            job->out[p + i] = column_value(column, i);
-    }
+    static const uint8_t none[LANES];
+    column_store(column, job, none, lanes, job->out + p);
     if (job->mad != NULL)
         column_mad(column, job, index, job->out + p, job->mad + p, lanes);
 }
@@ -371,9 +385,10 @@ static void tile_work(const struct job *job, int64_t first, int columns, int8_t 
         struct column column = {.sample = tile + (int64_t)c * stack->count * LANES, .count = stack->count};
         for (int i = 0; i < LANES; i++)
             column.kept[i] = stack->skip != NULL ? kept[c * LANES + i] : (uint16_t)stack->count;
-        column.whole = true;
+        unsigned missing = 0;
         for (int i = 0; i < LANES; i++)
-            column.whole &= column.kept[i] == stack->count;
+            missing |= (unsigned)stack->count ^ column.kept[i];
+        column.whole = missing == 0;
         if (job->task == TASK_SKIPPED)
             write_share(job, first + c, column.kept);
         else
@@ -402,6 +417,7 @@ static int run(struct job *job, int threads, struct ws2_error *error)
                         stack->count, (long long)stack->pixels);
     if (job->least < 1)
         job->least = 1;
+    spread_bits(job->bytes);
     ws2_parallel_for(threads, (stack->pixels + LANES - 1) / LANES, run_columns, job);
     if (atomic_load(&job->failed))
         return ws2_fail(error, WS2_ERR_SYSTEM, "no memory for a tile of %d frames", stack->count);

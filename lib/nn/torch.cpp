@@ -1088,7 +1088,13 @@ struct nn_tensor *nn_mul_scalar(struct nn *nn, struct nn_tensor *x, double value
 
 struct nn_tensor *nn_add_scalar_(struct nn *nn, struct nn_tensor *x, double value)
 {
-    return in_place(nn, "nn_add_scalar_", x, [&](const Tensor &a) { a.add_(value); });
+    /* An integer tensor (a counter) takes no fraction. */
+    return in_place(nn, "nn_add_scalar_", x, [&](const Tensor &a) {
+        if (at::isIntegralType(a.scalar_type(), true))
+            a.add_(static_cast<int64_t>(value));
+        else
+            a.add_(value);
+    });
 }
 
 struct nn_tensor *nn_mul_scalar_(struct nn *nn, struct nn_tensor *x, double value)

@@ -4,6 +4,7 @@
 #
 #   DATA      the authors' layout: DATA/train_val_dataset/{training,validation}/{before,after}/video_NNN
 #             (a folder of pictures, or video_NNN.mp4), DATA/test_set/{images,masks}/{before,after}/video_NNN
+#             (without masks there is no table)
 #   OUT       where results go; a rerun does only what is missing
 #   METHODS   gradcam gradcam++ layercam puzzle
 #   SIZE      side of the network's input, 512
@@ -15,9 +16,10 @@
 #   INIT      file with pretrained weights (see `make weights`), or none
 #   SCALES    of the input when maps are made, 0.5,1,2 (the papers: 0.2,0.5,1,2,4,6)
 #   WITHIN    fg: cut the coarse masks to the foreground mask; empty as in the papers
+#   PICTURE   methods that the picture shows, METHODS;  BEFORE, AFTER: test sequences of each camera in it, 4 and 2
 #   JOBS      sequences at a time;  THREADS of the training;  DEVICE cpu, cuda, auto;  SEED
 #
-# Stages, each a target: read median bgmask train cam coarse iou; `all` ends with OUT/table.tsv.
+# Stages, each a target: read median bgmask train cam coarse iou; `all` ends with OUT/table.tsv and OUT/picture.png.
 # `bias` prints the accuracy of a classifier with and without background (POF-CAM, table 3).
 # Paths must not contain spaces.
 
@@ -40,15 +42,20 @@ EPOCHS ?= $(if $(filter none,$(INIT)),75,25)
 BATCH ?= 32
 SCALES ?= 0.5,1,2
 WITHIN ?=
+PICTURE ?= $(METHODS)
+BEFORE ?= 4
+AFTER ?= 2
 JOBS ?= $(shell nproc)
 THREADS ?= $(shell nproc)
 DEVICE ?= cpu
 SEED ?= 42
 TRAIN_OPTIONS ?=
 , := ,
-SETTINGS := DATA OUT METHODS SIZE BACKBONE STRIDE CLASSES INIT EPOCHS BATCH SCALES WITHIN THREADS DEVICE SEED \
-            TRAIN_OPTIONS
+SETTINGS := DATA OUT METHODS SIZE BACKBONE STRIDE CLASSES INIT EPOCHS BATCH SCALES WITHIN PICTURE BEFORE AFTER \
+            THREADS DEVICE SEED TRAIN_OPTIONS
 export WS2_LEVEL := 3
+# Threads that wait for each other in a busy loop take the processor from those that work.
+export GOMP_SPINCOUNT ?= 3000
 
 ifneq ($(filter-out help clean,$(or $(MAKECMDGOALS),all)),)
 $(if $(DATA),,$(error DATA is not set; it names the folder with train_val_dataset and test_set))
@@ -82,8 +89,10 @@ CAM := $(foreach m,$(METHODS),$(call files,cam/$m,test))
 COARSE := $(foreach m,$(METHODS),$(call files,coarse/$m,test))
 NETWORK := $(sort $(patsubst puzzle,puzzle,$(foreach m,$(METHODS),$(if $(filter puzzle,$m),puzzle,standard))))
 
-.PHONY: all read median bgmask train cam coarse iou bias help
-all: $(OUT)/table.tsv
+.PHONY: all read median bgmask train cam coarse iou picture bias help
+# Without true masks there is no score, but masks all the same.
+TRUTH := $(wildcard $(DATA)/test_set/masks)
+all: $(if $(TRUTH),$(OUT)/table.tsv,coarse) picture
 help:
 	@sed -n '2,/^$$/s/^# \{0,1\}//p' $(SELF)
 
@@ -110,7 +119,7 @@ bgmask: median
 $(OUT)/read/%.ws2:
 	@mkdir -p $(@D)
 	@ws2-read --role $(call role,$*) --seq $(notdir $*) --size $(SIZE) \
-	  $(if $(filter test/%,$*),--truth $(patsubst $(folder.test)/%,$(DATA)/test_set/masks/%,$(patsubst %/,%,$(call source,$*)))) \
+	  $(if $(and $(TRUTH),$(filter test/%,$*)),--truth $(patsubst $(folder.test)/%,$(DATA)/test_set/masks/%,$(patsubst %/,%,$(call source,$*)))) \
 	  -o $@.part $(call source,$*)
 	$(finish)
 
@@ -177,6 +186,23 @@ $(OUT)/iou/foreground.tsv: | bgmask
 $(OUT)/table.tsv: $(IOU)
 	@awk -F '\t' -v methods='$(METHODS)' -f $(dir $(SELF))table.awk $^ >$@.part
 	@mv $@.part $@
+
+# ---- the picture: frames, maps, masks and truth side by side ---------------------------------------------------
+
+# Test sequences that are shown, and the one frame of each.
+shown = $(foreach r,before after,$(addprefix $r/,$(wordlist 1,$(if $(filter before,$r),$(BEFORE),$(AFTER)),$(call sequences,test,$r))))
+middle = $$(ws2-ls $1 | awk -F '\t' 'NR == 2 { print int(($$8 + $$9) / 2) }')
+take = <(ws2-pick --frames $$n:$$((n + 1)) --keep $1 $(if $3,--rename $1=$1.$3) $2)
+
+picture: $(OUT)/picture.png
+$(OUT)/look/%.ws2: | coarse
+	@mkdir -p $(@D)
+	@n=$(call middle,$(OUT)/bgmask/test/$*.ws2); \
+	ws2-merge -o $@.part $(call take,rgb$(if $(TRUTH),$(,)truth),$(OUT)/bgmask/test/$*.ws2) \
+	  $(foreach m,$(PICTURE),$(call take,cam,$(OUT)/cam/$m/test/$*.ws2,$m) $(call take,coarse,$(OUT)/coarse/$m/test/$*.ws2,$m))
+	$(finish)
+$(OUT)/picture.png: $(patsubst %,$(OUT)/look/%.ws2,$(call shown))
+	@ws2-cat --segments $^ | ws2-write --panel rgb$(foreach m,$(PICTURE),$(,)cam.$m:before$(,)coarse.$m)$(if $(TRUTH),$(,)truth) --sheet $@
 
 # ---- bias: does the classifier look at the background? -----------------------------------------------------------
 

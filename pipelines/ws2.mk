@@ -192,7 +192,9 @@ $(OUT)/table.tsv: $(IOU)
 # Test sequences that are shown, and the one frame of each.
 shown = $(foreach r,before after,$(addprefix $r/,$(wordlist 1,$(if $(filter before,$r),$(BEFORE),$(AFTER)),$(call sequences,test,$r))))
 middle = $$(ws2-ls $1 | awk -F '\t' 'NR == 2 { print int(($$8 + $$9) / 2) }')
-take = <(ws2-pick --frames $$n:$$((n + 1)) --keep $1 $(if $3,--rename $1=$1.$3) $2)
+# A tensor name has no plus sign.
+plain = $(subst +,p,$1)
+take = <(ws2-pick --frames $$n:$$((n + 1)) --keep $1 $(if $3,--rename $1=$1.$(call plain,$3)) $2)
 
 picture: $(OUT)/picture.png
 $(OUT)/look/%.ws2: | coarse
@@ -201,8 +203,9 @@ $(OUT)/look/%.ws2: | coarse
 	ws2-merge -o $@.part $(call take,rgb$(if $(TRUTH),$(,)truth),$(OUT)/bgmask/test/$*.ws2) \
 	  $(foreach m,$(PICTURE),$(call take,cam,$(OUT)/cam/$m/test/$*.ws2,$m) $(call take,coarse,$(OUT)/coarse/$m/test/$*.ws2,$m))
 	$(finish)
+panels = rgb $(foreach m,$(call plain,$(PICTURE)),cam.$m:before coarse.$m) $(if $(TRUTH),truth)
 $(OUT)/picture.png: $(patsubst %,$(OUT)/look/%.ws2,$(call shown))
-	@ws2-cat --segments $^ | ws2-write --panel rgb$(foreach m,$(PICTURE),$(,)cam.$m:before$(,)coarse.$m)$(if $(TRUTH),$(,)truth) --sheet $@
+	@ws2-cat --segments $^ | ws2-write --panel "$$(echo $(panels) | tr ' ' ,)" --sheet $@
 
 # ---- bias: does the classifier look at the background? -----------------------------------------------------------
 

@@ -120,6 +120,7 @@ static void tiny_maps(enum nn_precision precision, bool exclusive, const struct 
     tiny_close(&tiny);
 }
 
+/* T08: both forms on the last layer, in both precisions, to 1e-5. */
 static void closed_form_equals_autograd(void **state)
 {
     (void)state;
@@ -239,6 +240,7 @@ static void check_finite(struct tiny *tiny, int layer, enum ws2_cam_method metho
     nn_scope_end(tiny->nn);
 }
 
+/* T08: autograd and closed form against central differences, in double, to 1e-6. */
 static void finite_differences(void **state)
 {
     (void)state;
@@ -351,6 +353,7 @@ static size_t golden_f32(const struct nn_weights *weights, const char *name, flo
     return count;
 }
 
+/* T09: 3 x 3 to 7 x 7. */
 static void post_processing(void **state)
 {
     (void)state;

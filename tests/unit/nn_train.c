@@ -109,6 +109,7 @@ static struct nn_tensor *loss_named(struct nn *nn, int which, struct nn_tensor *
     return which == 1 ? nn_cross_entropy(nn, x, label, NULL, -1, 0) : nn_bce(nn, nn_softmax(nn, x, 1), y);
 }
 
+/* T03 against PyTorch, with gradients. */
 static void losses(void **state)
 {
     (void)state;
@@ -149,6 +150,43 @@ static void losses(void **state)
     nn_close(nn);
 }
 
+/* T03 by the formulas: B = 2, C = 3, maps of 2 x 2. */
+static void losses_by_hand(void **state)
+{
+    (void)state;
+    const double x[6] = {0.5, -2, 3, 0, 40, -1.5}, p[6] = {0.2, 0.7, 0.1, 1, 0, 0.5},
+                 y[6] = {1, 0, 0, 0, 0, 1};
+    double a[24], b[24], mlsm = 0, bce = 0, l1 = 0;
+    for (int i = 0; i < 6; i++) {
+        mlsm += (log1p(exp(x[i])) - y[i] * x[i]) / 6;
+        const double low = fmax(log(y[i] == 1 ? p[i] : 1 - p[i]), -100); /* p[3] is wrong for sure */
+        bce -= low / 6;
+        for (int k = 4 * i; k < 4 * i + 4; k++) {
+            a[k] = 0.25 * k - 3;
+            b[k] = 2 - 0.5 * (k % 5);
+            l1 += fabs(a[k] - b[k]) * y[i] / 24; /* zeros of the other classes count in the mean */
+        }
+    }
+    for (int mode = 0; mode < 2; mode++) {
+        struct nn *nn = open_nn(mode ? NN_F32_MODE : NN_F64_MODE);
+        const enum nn_dtype dtype = mode ? NN_F32 : NN_F64;
+        nn_scope_begin(nn);
+        const struct ws2_shape flat = ws2_shape_2(2, 3), map = ws2_shape_4(2, 3, 2, 2);
+        struct nn_tensor *target = nn_to_dtype(nn, nn_from_f64(nn, flat, y), dtype),
+                         *logit = nn_to_dtype(nn, nn_from_f64(nn, flat, x), dtype),
+                         *prob = nn_to_dtype(nn, nn_from_f64(nn, flat, p), dtype),
+                         *left = nn_to_dtype(nn, nn_from_f64(nn, map, a), dtype),
+                         *right = nn_to_dtype(nn, nn_from_f64(nn, map, b), dtype);
+        assert_near(nn_item(nn, nn_multilabel_soft_margin(nn, logit, target)), mlsm, 1e-6);
+        assert_near(nn_item(nn, nn_bce(nn, prob, target)), bce, 1e-6);
+        assert_near(nn_item(nn, nn_bce_with_logits(nn, logit, target)), mlsm, 1e-6);
+        assert_near(nn_item(nn, nn_masked_l1(nn, left, right, target)), l1, 1e-6);
+        assert_good(nn);
+        nn_scope_end(nn);
+        nn_close(nn);
+    }
+}
+
 static void alpha(void **state)
 {
     (void)state;
@@ -161,7 +199,7 @@ static void alpha(void **state)
     assert_near(ws2_loss_alpha(&o, 0, 100), 4, 0);
 }
 
-/* With a 1 x 1 network the tiles' maps are the picture's; with 3 x 3 only the two middle rows and columns
+/* T07: with a 1 x 1 network the tiles' maps are the picture's; with 3 x 3 only the two middle rows and columns
  * differ. */
 static void tiles(void **state)
 {
@@ -198,6 +236,31 @@ static void tiles(void **state)
         nn_params_free(toy.params);
         nn_close(nn);
     }
+}
+
+/* T07: quarter by quarter, in each all images; and back. */
+static void tiles_in_order(void **state)
+{
+    (void)state;
+    enum { B = 2, C = 3, H = 4, W = 6, N = B * C * H * W };
+    double x[N], got[N], back[N];
+    for (int i = 0; i < N; i++)
+        x[i] = i;
+    struct nn *nn = open_nn(NN_F64_MODE);
+    nn_scope_begin(nn);
+    struct nn_tensor *tiled = nn_tile(nn, nn_from_f64(nn, ws2_shape_4(B, C, H, W), x));
+    nn_to_f64(nn, tiled, got, N);
+    nn_to_f64(nn, nn_untile(nn, tiled), back, N);
+    assert_int_equal(nn_dim(tiled, 0), 4 * B);
+    for (int i = 0; i < N; i++) {
+        const int c = i / (H / 2 * W / 2) % C, r = i / (W / 2) % (H / 2), k = i % (W / 2);
+        const int tile = i / (C * H / 2 * W / 2), image = tile % B, down = tile / B / 2, right = tile / B % 2;
+        assert_true(got[i] == ((image * C + c) * H + r + down * H / 2) * W + k + right * W / 2);
+        assert_true(back[i] == i);
+    }
+    assert_good(nn);
+    nn_scope_end(nn);
+    nn_close(nn);
 }
 
 static void resnet_classify(void *model, struct nn_tensor *images, bool training, struct nn_tensor **logits,
@@ -302,6 +365,7 @@ static void puzzle_steps(void **state)
 
 /* ---- recipes ---------------------------------------------------------------------------------------------- */
 
+/* T04: five steps against the authors' optimiser and by hand. */
 static void poly_steps(void **state)
 {
     (void)state;
@@ -979,8 +1043,10 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(losses),
+        cmocka_unit_test(losses_by_hand),
         cmocka_unit_test(alpha),
         cmocka_unit_test(tiles),
+        cmocka_unit_test(tiles_in_order),
         cmocka_unit_test(puzzle_steps),
         cmocka_unit_test(poly_steps),
         cmocka_unit_test(recipes),

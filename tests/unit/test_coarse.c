@@ -19,7 +19,7 @@ static int make(struct ws2_coarse coarse, const float *cam, int classes, size_t 
     return status;
 }
 
-/* Three maps of 2x2 pixels: a tie of all, all zero, a tie of the last two, a clear winner. The maxima (2, 4, 8)
+/* T15. Three maps of 2x2 pixels: a tie of all, all zero, a tie of the last two, a clear winner. The maxima (2, 4, 8)
  * make the raw values misleading. */
 static void test_argmax_by_hand(void **state)
 {
@@ -35,6 +35,7 @@ static void test_argmax_by_hand(void **state)
     }
 }
 
+/* T15: without any signal the first class wins. */
 static void test_all_zero(void **state)
 {
     (void)state;

@@ -155,6 +155,7 @@ static void compare_u8(struct golden *golden, const uint8_t *have, size_t count,
     golden->at += count;
 }
 
+/* T02: 7 x 5 to 12 x 9 and back, all kernels, to 1e-5. */
 static void maps_resize_as_torch_does(void **state)
 {
     (void)state;
@@ -174,6 +175,7 @@ static void maps_resize_as_torch_does(void **state)
     golden_close(&golden);
 }
 
+/* T02 on bytes: Pillow's kernels to the bit, the others within one level; then colour jitter. */
 static void pictures_resize_as_pillow_and_opencv_do(void **state)
 {
     (void)state;

@@ -17,6 +17,7 @@ static struct ws2_overlap count(const uint8_t *mask, const uint8_t *truth, size_
     return overlap;
 }
 
+/* T27: two empty masks agree, one empty mask is wrong, the rest by counting. */
 static void test_by_hand(void **state)
 {
     (void)state;
@@ -96,7 +97,7 @@ static void test_strange_values(void **state)
     assert_int_equal(ws2_overlap_count(mask, truth, 100, true, &o, NULL), WS2_ERR_INPUT);
 }
 
-/* Three images of 4 pixels: IoU 1/3, an empty pair, an empty truth with one false pixel. */
+/* T27, the mean. Three images of 4 pixels: IoU 1/3, an empty pair, an empty truth with one false pixel. */
 static void test_score(void **state)
 {
     (void)state;

@@ -174,6 +174,7 @@ clean:
 help:
 	@sed -n '2,9s/^# \{0,1\}//p' Makefile
 	@echo '  make install [PREFIX=/usr/local] [DESTDIR=]   make bench   make fuzz   make lint   make check-asan   make clean'
+	@echo '  make weights [NAME=resnet50_v2]   pretrained weights: lists them, or fetches and verifies one'
 
 -include tests/fuzz/fuzz.mk
 -include tests/bench/bench.mk

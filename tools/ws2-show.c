@@ -65,91 +65,30 @@ static const char *favourite(const struct ws2_record *record)
     return NULL;
 }
 
-/* Index of a channel named by number or class; without a name that of the class before, or 0. */
-static int channel_of(const struct ws2_head *head, const char *channel)
+/* What is to be shown: the tensor asked for, the frame under the heat map and the outline of the newest mask as far as
+ * there are any, or a favourite. 1, or 0 when there is nothing. */
+static int draw(struct ws2_image *image, const struct ws2_head *head, struct ws2_record *record,
+                struct ws2_error *error)
 {
-    char *end;
-    for (int i = 0; i < ws2_head_classes(head); i++)
-        if (strcmp(ws2_head_class(head, i), channel ? channel : "before") == 0)
-            return i;
-    if (!channel)
-        return 0;
-    const long number = strtol(channel, &end, 10);
-    if (*end || end == channel || number < 0 || number > 1 << 20)
-        ws2_die_text(WS2_ERR_INPUT, "no class '%s' in this stream", channel);
-    return (int)number;
-}
-
-static struct ws2_view view_of(const struct ws2_head *head, const char *channel)
-{
-    return (struct ws2_view){(enum ws2_palette)want.palette, channel_of(head, channel), (float)want.radius,
-                             false};
-}
-
-static void draw_tensor(struct ws2_image *image, const struct ws2_head *head, struct ws2_record *record,
-                        const char *name, const char *channel)
-{
-    struct ws2_error error = {0};
-    struct ws2_tensor tensor;
-    const struct ws2_view view = view_of(head, channel);
-    int status = ws2_record_get(record, name, &tensor, &error);
-    if (status == 0)
-        status = ws2_fail(&error, WS2_ERR_INPUT, "no tensor '%s'", name);
-    if (status > 0)
-        status = ws2_view_tensor(image, name, tensor.dtype, &tensor.shape, tensor.data, &view, &error);
-    /* PPM has no alpha, and terminals show none. */
-    if (status == 0 && image->channels == 4)
-        status = ws2_image_convert(image, 3, &error);
-    if (status < 0)
-        die_at(head, record, &error);
-}
-
-/* The frame, under the heat map and the outline of the newest mask, as far as there are any. */
-static void draw_frame(struct ws2_image *image, const struct ws2_head *head, struct ws2_record *record)
-{
-    static const uint8_t red[3] = {255, 48, 48};
-    struct ws2_error error = {0};
-    struct ws2_tensor tensor;
-    const struct ws2_view view = view_of(head, NULL);
-    draw_tensor(image, head, record, "rgb", NULL);
-    int status = ws2_record_get(record, "cam", &tensor, &error);
-    if (status == 1)
-        status = ws2_view_heat(image, tensor.dtype, &tensor.shape, tensor.data, &view, 0.5f, &error);
-    size_t i = 0;
-    while (i < COUNT(masks) && !ws2_record_has(record, masks[i]))
-        i++;
-    if (status == 0 && i == COUNT(masks))
-        return;
-    if (status == 0 && ws2_record_want(record, masks[i], WS2_U8, 2, &tensor, &error) < 0)
-        status = error.status;
-    if (status == 0 && (tensor.shape.dim[0] != image->height || tensor.shape.dim[1] != image->width))
-        status = ws2_fail(&error, WS2_ERR_INPUT, "tensor '%s' has another size than the frame", masks[i]);
-    if (status == 0)
-        status = ws2_draw_outline(image, tensor.data, red, 2, &error);
-    if (status < 0)
-        die_at(head, record, &error);
-}
-
-static void draw(struct ws2_image *image, const struct ws2_head *head, struct ws2_record *record)
-{
-    const char *name;
-    if (want.tensor) {
-        char *copy = strdup(want.tensor), *colon = copy ? strchr(copy, ':') : NULL;
-        if (!copy)
-            ws2_die_text(WS2_ERR_SYSTEM, "out of memory");
-        if (colon)
-            *colon++ = '\0';
-        draw_tensor(image, head, record, copy, colon);
-        free(copy);
-    } else if (ws2_record_has(record, "rgb")) {
-        draw_frame(image, head, record);
-    } else if ((name = favourite(record)) != NULL) {
-        draw_tensor(image, head, record, name, NULL);
-    } else {
-        struct ws2_error error = {0};
-        ws2_fail(&error, WS2_ERR_INPUT, "no tensor looks like a picture");
-        die_at(head, record, &error);
+    struct ws2_drawn drawn = {head, record};
+    const struct ws2_look_source source = ws2_cli_look(&drawn);
+    struct ws2_look look = {.view = {.palette = (enum ws2_palette)want.palette, .radius = (float)want.radius},
+                            .heat = ws2_record_has(record, "cam") ? "cam" : NULL,
+                            .mask = masks,
+                            .alpha = 0.5f,
+                            .thickness = 2};
+    const char *text = want.tensor;
+    if (!text && ws2_record_has(record, "rgb")) {
+        while (look.mask < masks + COUNT(masks) && !ws2_record_has(record, *look.mask))
+            look.mask++;
+        look.masks = look.mask < masks + COUNT(masks);
+        return ws2_look_overlay(image, &look, &source, error);
     }
+    text = text ? text : favourite(record);
+    if (!text)
+        return ws2_fail(error, WS2_ERR_INPUT, "no tensor looks like a picture");
+    const int status = ws2_look_tensor(image, &look, &source, text, false, error);
+    return status != 0 ? status : ws2_fail(error, WS2_ERR_INPUT, "no tensor '%s'", text);
 }
 
 static void write_picture(const struct ws2_image *image, bool force)
@@ -199,7 +138,12 @@ int main(int argc, char **argv)
     if (more == 0)
         ws2_die_text(WS2_ERR_INPUT, "a stream without frames");
     if (!common.check) {
-        draw(&image, ws2_reader_head(reader), record);
+        struct ws2_error error = {0};
+        const struct ws2_head *head = ws2_reader_head(reader);
+        if (draw(&image, head, record, &error) < 0 ||
+            /* PPM has no alpha, and terminals show none. */
+            (image.channels == 4 && ws2_image_convert(&image, 3, &error) < 0))
+            die_at(head, record, &error);
         write_picture(&image, common.force);
     }
     ws2_image_free(&image);

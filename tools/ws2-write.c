@@ -61,17 +61,11 @@ struct job {
     struct ws2_error error;
 };
 
-/* A tensor that is shown: "cam:before". */
-struct shown {
-    char name[WS2_NAME_MAX + 1];
-    const char *text, *channel;
-};
-
 static struct {
     const struct ws2_common *common;
     const struct ws2_head *head;
-    struct shown heat, *panel;
-    int panels;
+    struct ws2_look look;
+    struct ws2_text_list panels;
     struct ws2_image *picture; /* of the panels */
     struct ws2_image view, sheet;
     char *folder; /* ROLE/SEQ/ or empty */
@@ -124,129 +118,19 @@ static void encode(void *context, void *argument, int worker)
 
 /* ---- pictures ------------------------------------------------------------------------------------------ */
 
-/* Index of the channel named by number or by class; without a name that of the class before, or 0. */
-static int channel_of(const struct shown *shown, struct ws2_error *error)
+/* 1, or 0 when the frame lacks what is to be shown. */
+static int draw(struct ws2_image *image, struct ws2_record *record, struct ws2_error *error)
 {
-    const char *name = shown->channel ? shown->channel : "before";
-    char *end;
-    for (int i = 0; i < ws2_head_classes(run.head); i++)
-        if (strcmp(ws2_head_class(run.head, i), name) == 0)
-            return i;
-    if (!shown->channel)
-        return 0;
-    const long number = strtol(shown->channel, &end, 10);
-    if (*end || end == shown->channel || number < 0 || number > 1 << 20)
-        return ws2_fail(error, WS2_ERR_INPUT, "no class '%s' in this stream", shown->channel);
-    return (int)number;
-}
-
-static struct shown shown_of(const char *text)
-{
-    struct shown shown = {.text = text, .channel = strchr(text, ':')};
-    const size_t length = shown.channel ? (size_t)(shown.channel++ - text) : strlen(text);
-    if (length == 0 || length > WS2_NAME_MAX)
-        ws2_die_text(WS2_ERR_USAGE, "'%s' names no tensor", text);
-    memcpy(shown.name, text, length);
-    return shown;
-}
-
-static int get(struct ws2_record *record, const char *name, struct ws2_tensor *tensor,
-               struct ws2_error *error)
-{
-    if (!ws2_head_find(run.head, name))
-        return ws2_fail(error, WS2_ERR_INPUT, "no tensor '%s'", name);
-    return ws2_record_get(record, name, tensor, error);
-}
-
-static struct ws2_view view_of(int channel)
-{
-    return (struct ws2_view){(enum ws2_palette)want.palette, channel, (float)want.radius, want.raw};
-}
-
-/* The tensor as a picture; maps over the frame when it is there and `over` says so. 0 when the frame lacks it. */
-static int draw_tensor(struct ws2_image *image, struct ws2_record *record, const struct shown *shown,
-                       bool over, struct ws2_error *error)
-{
-    struct ws2_tensor tensor, rgb;
-    const int channel = channel_of(shown, error);
-    const struct ws2_view view = view_of(channel);
-    int found = channel < 0 ? channel : get(record, shown->name, &tensor, error), status = 0;
-    if (found <= 0)
-        return found;
-    const bool map =
-        (tensor.dtype == WS2_F16 || tensor.dtype == WS2_F32) && strncmp(shown->name, "flow", 4) != 0;
-    if (over && map && ws2_head_find(run.head, "rgb") && get(record, "rgb", &rgb, error) == 1) {
-        status = ws2_view_tensor(image, "rgb", rgb.dtype, &rgb.shape, rgb.data, &view, error);
-        if (status == 0)
-            status = ws2_view_heat(image, tensor.dtype, &tensor.shape, tensor.data, &view, (float)want.alpha,
-                                   error);
-    } else {
-        status = ws2_view_tensor(image, shown->name, tensor.dtype, &tensor.shape, tensor.data, &view, error);
+    struct ws2_drawn drawn = {run.head, record};
+    const struct ws2_look_source source = ws2_cli_look(&drawn);
+    char title[160];
+    if (run.panels.count) {
+        snprintf(title, sizeof title, "%s %lld", ws2_head_seq(run.head), (long long)ws2_record_frame(record));
+        return ws2_look_panels(image, run.picture, &run.look, &source, run.panels.item, run.panels.count,
+                               title, error);
     }
-    if (status < 0)
-        ws2_error_prefix(error, "tensor '%s'", shown->name);
-    return status < 0 ? status : 1;
-}
-
-static int draw_mask(struct ws2_image *image, struct ws2_record *record, const char *name, int which,
-                     struct ws2_error *error)
-{
-    static const uint8_t colours[4][3] = {{255, 48, 48}, {64, 255, 64}, {255, 220, 0}, {0, 200, 255}};
-    struct ws2_tensor mask;
-    const int found = get(record, name, &mask, error);
-    if (found <= 0)
-        return found;
-    if (mask.dtype != WS2_U8 || mask.shape.rank != 2 || mask.shape.dim[0] != image->height ||
-        mask.shape.dim[1] != image->width)
-        return ws2_fail(error, WS2_ERR_INPUT, "tensor '%s' is no mask of the frame's size", name);
-    return ws2_draw_outline(image, mask.data, colours[which % 4], (int)want.thickness, error);
-}
-
-static int draw_overlay(struct ws2_image *image, struct ws2_record *record, struct ws2_error *error)
-{
-    static const struct shown frame = {.name = "rgb"};
-    int status = draw_tensor(image, record, want.heat ? &run.heat : &frame, true, error);
-    /* A frame without the map is shown all the same. */
-    if (status == 0 && want.heat)
-        status = draw_tensor(image, record, &frame, false, error);
-    for (int i = 0; status == 1 && i < want.masks.count; i++)
-        if (draw_mask(image, record, want.masks.item[i], i, error) < 0)
-            status = error->status;
-    return status;
-}
-
-/* An empty panel of the size it had before, or of the first panel. */
-static int draw_nothing(struct ws2_image *picture, struct ws2_error *error)
-{
-    const struct ws2_image *like = picture->data ? picture : &run.picture[0];
-    const int width = like->data ? like->width : 64, height = like->data ? like->height : 64;
-    const int status = ws2_image_reset(picture, width, height, 1, error);
-    if (status == 0)
-        memset(picture->data, 0, (size_t)width * (size_t)height);
-    return status;
-}
-
-/* Side by side. */
-static int draw_panels(struct ws2_image *row, struct ws2_record *record, struct ws2_error *error)
-{
-    const char **caption = must(ws2_calloc((size_t)run.panels, sizeof *caption));
-    char first[200];
-    int status = 1;
-    for (int i = 0; i < run.panels && status >= 0; i++) {
-        const bool overlay = strcmp(run.panel[i].text, "overlay") == 0;
-        status = overlay ? draw_overlay(&run.picture[i], record, error)
-                         : draw_tensor(&run.picture[i], record, &run.panel[i], true, error);
-        if (status == 0)
-            status = draw_nothing(&run.picture[i], error);
-        caption[i] = run.panel[i].text;
-    }
-    snprintf(first, sizeof first, "%s %s %lld", run.panel[0].text, ws2_head_seq(run.head),
-             (long long)ws2_record_frame(record));
-    caption[0] = first;
-    if (status >= 0)
-        status = ws2_draw_row(row, run.picture, caption, run.panels, error);
-    free(caption);
-    return status < 0 ? status : 1;
+    return want.overlay ? ws2_look_overlay(image, &run.look, &source, error)
+                        : ws2_look_tensor(image, &run.look, &source, want.tensor, false, error);
 }
 
 /* ---- the walk --------------------------------------------------------------------------------------------- */
@@ -279,8 +163,10 @@ static int begin(void *context, const char *path, const struct ws2_head *head, s
 static int write_samples(struct ws2_record *record, const char *name, struct ws2_error *error)
 {
     struct ws2_tensor tensor;
-    const int found = get(record, want.tensor, &tensor, error);
-    const bool deep = found == 1 && want.raw && want.png && !want.overlay && !run.panels &&
+    const int found = ws2_head_find(run.head, want.tensor)
+                          ? ws2_record_get(record, want.tensor, &tensor, error)
+                          : ws2_fail(error, WS2_ERR_INPUT, "no tensor '%s'", want.tensor);
+    const bool deep = found == 1 && want.raw && want.png && !want.overlay && !run.panels.count &&
                       tensor.dtype == WS2_U16 && tensor.shape.rank == 2;
     int status = found < 0 ? found : 0;
     char *npy = path_of(want.npy ? want.npy : "", name, ".npy"),
@@ -314,7 +200,6 @@ static int write_video(const struct ws2_image *image, struct ws2_error *error)
 
 static int write_record(void *context, struct ws2_record *record, struct ws2_error *error)
 {
-    const struct shown plain = shown_of(want.tensor);
     char name[40];
     (void)context;
     snprintf(name, sizeof name, "frame_%04lld", (long long)ws2_record_frame(record));
@@ -324,9 +209,7 @@ static int write_record(void *context, struct ws2_record *record, struct ws2_err
     if (ws2_pool_inside(run.pool) == run.depth)
         take();
     struct job *job = &run.job[run.given % run.depth];
-    const int drawn = run.panels     ? draw_panels(&job->image, record, error)
-                      : want.overlay ? draw_overlay(&job->image, record, error)
-                                     : draw_tensor(&job->image, record, &plain, false, error);
+    const int drawn = draw(&job->image, record, error);
     if (drawn <= 0)
         return drawn;
     if ((want.mp4 && write_video(&job->image, error) < 0) ||
@@ -339,23 +222,36 @@ static int write_record(void *context, struct ws2_record *record, struct ws2_err
     return 0;
 }
 
+static void check(const char *text)
+{
+    struct ws2_error error = {0};
+    if (ws2_look_check(text, &error) < 0)
+        ws2_die(&error);
+}
+
 static void parse(void)
 {
-    const struct ws2_text_list panels = ws2_cli_names("panel", want.panel);
     struct ws2_error error = {0};
     int64_t num, den;
+    run.panels = ws2_cli_names("panel", want.panel);
     if (!want.png && !want.jpg && !want.npy && !want.mp4 && !want.sheet)
         ws2_die_text(WS2_ERR_USAGE, "nothing to write: give --png, --jpg, --npy, --mp4 or --sheet");
     if (want.heat)
-        run.heat = shown_of(want.heat);
+        check(want.heat);
+    check(want.tensor);
+    for (int i = 0; i < run.panels.count; i++)
+        check(run.panels.item[i]);
     want.overlay = want.overlay || want.heat || want.masks.count;
     if (want.rate && ws2_rate_parse(want.rate, &num, &den, &error) < 0)
         ws2_die(&error);
-    run.panels = panels.count;
-    run.panel = must(ws2_calloc((size_t)panels.count, sizeof *run.panel));
-    run.picture = must(ws2_calloc((size_t)panels.count, sizeof *run.picture));
-    for (int i = 0; i < panels.count; i++)
-        run.panel[i] = shown_of(panels.item[i]);
+    run.look = (struct ws2_look){
+        .view = {.palette = (enum ws2_palette)want.palette, .radius = (float)want.radius, .raw = want.raw},
+        .heat = want.heat,
+        .mask = want.masks.item,
+        .masks = want.masks.count,
+        .alpha = (float)want.alpha,
+        .thickness = (int)want.thickness};
+    run.picture = must(ws2_calloc((size_t)run.panels.count, sizeof *run.picture));
 }
 
 /* A program that gives up leaves no temporary file. */

@@ -142,6 +142,16 @@ struct ws2_sampling {
  * first error, its text beginning with "SEQ: frame N: ". */
 int ws2_cli_sample(const struct ws2_common *common, const struct ws2_sampling *sampling);
 
+/* ---- programs that draw ------------------------------------------------------------------------------------ */
+
+struct ws2_look_source;
+/* A record and the head it stands under, for lib/image to draw from. */
+struct ws2_drawn {
+    const struct ws2_head *head;
+    struct ws2_record *record;
+};
+struct ws2_look_source ws2_cli_look(struct ws2_drawn *drawn);
+
 /* ---- texts ------------------------------------------------------------------------------------------------ */
 
 /* Prints a text from a file as one field of a line ("-" when empty, control characters as '?'), or as JSON. */

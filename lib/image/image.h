@@ -373,6 +373,48 @@ int ws2_view_tensor(struct ws2_image *image, const char *name, enum ws2_dtype dt
 int ws2_view_heat(struct ws2_image *image, enum ws2_dtype dtype, const struct ws2_shape *shape,
                   const void *data, const struct ws2_view *view, float alpha, struct ws2_error *error);
 
+/* ---- looking at frames --------------------------------------------------------------------------- */
+
+/* Where the tensors of the frame that is drawn come from: a record of a stream, for programs. */
+struct ws2_look_source {
+    void *context;
+    /* Whether frames of this sequence may have it. */
+    bool (*has)(void *context, const char *name);
+    /* 1: there it is, its data valid until the next frame; 0: this frame lacks it; or a status. */
+    int (*get)(void *context, const char *name, enum ws2_dtype *dtype, struct ws2_shape *shape,
+               const void **data, struct ws2_error *error);
+    /* Index of the class of this name, negative when there is none. */
+    int (*class_of)(void *context, const char *name);
+};
+
+/* How frames are drawn. A TEXT below is "NAME" or "NAME:CHANNEL", the channel by class name or number; without one it
+ * is that of the class "before", or 0. */
+struct ws2_look {
+    struct ws2_view view;    /* its channel is not used */
+    const char *heat;        /* TEXT of the map in overlays, or NULL */
+    const char *const *mask; /* names of the masks outlined in overlays: red, green, yellow, blue, red ... */
+    int masks;
+    float alpha; /* weight of a map over the frame, 0 .. 1 */
+    int thickness;
+};
+
+/* WS2_ERR_USAGE when it names no tensor. */
+int ws2_look_check(const char *text, struct ws2_error *error);
+/* Each returns 1, 0 when the frame lacks what is asked for (the picture is then unspecified), or a status; a tensor
+ * that the sequence does not have is WS2_ERR_INPUT.
+ * tensor: by itself, as ws2_view_tensor; with `over` a map lies over "rgb", when there is such a tensor.
+ * overlay: "rgb" with the map over it, then the outlines; what the frame lacks of these is left out.
+ * panels: each TEXT or "overlay" side by side under captions, the first one followed by `title`; what the frame lacks
+ * is black. picture [panels] is scratch memory that lives from frame to frame. */
+int ws2_look_tensor(struct ws2_image *image, const struct ws2_look *look,
+                    const struct ws2_look_source *source, const char *text, bool over,
+                    struct ws2_error *error);
+int ws2_look_overlay(struct ws2_image *image, const struct ws2_look *look,
+                     const struct ws2_look_source *source, struct ws2_error *error);
+int ws2_look_panels(struct ws2_image *row, struct ws2_image *picture, const struct ws2_look *look,
+                    const struct ws2_look_source *source, const char *const *panel, int panels,
+                    const char *title, struct ws2_error *error);
+
 #ifdef __cplusplus
 }
 #endif

@@ -1187,6 +1187,85 @@ static void tensors_become_pictures(void **state)
     ws2_image_free(&image);
 }
 
+/* A frame of 4 x 2 with a map, a mask and a mask of another size; "late" is announced but not there. */
+static bool look_has(void *context, const char *name)
+{
+    return strstr(context, name) != NULL;
+}
+
+static int look_get(void *context, const char *name, enum ws2_dtype *dtype, struct ws2_shape *shape,
+                    const void **data, struct ws2_error *error)
+{
+    static const uint8_t rgb[24] = {0}, mask[8] = {0, 1, 1, 0, 0, 0, 0, 0};
+    static const float map[16] = {0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1};
+    (void)context;
+    (void)error;
+    if (strcmp(name, "late") == 0)
+        return 0;
+    *dtype = *name == 'c' ? WS2_F32 : WS2_U8;
+    *shape = *name == 'r'   ? ws2_shape_3(2, 4, 3)
+             : *name == 'c' ? ws2_shape_3(2, 2, 4)
+             : *name == 'm' ? ws2_shape_2(2, 4)
+                            : ws2_shape_2(4, 2);
+    *data = *name == 'r' ? (const void *)rgb : *name == 'c' ? (const void *)map : (const void *)mask;
+    return 1;
+}
+
+static int look_class(void *context, const char *name)
+{
+    (void)context;
+    return strcmp(name, "before") == 0 ? 1 : -1;
+}
+
+static void frames_are_looked_at(void **state)
+{
+    (void)state;
+    char all[] = "rgb cam mask other late";
+    const struct ws2_look_source source = {all, look_has, look_get, look_class};
+    static const char *const masks[] = {"mask", "late"}, *const wrong[] = {"other"};
+    static const char *const panels[] = {"late", "overlay", "cam:0"};
+    struct ws2_look look = {.view = {.palette = WS2_PALETTE_GREY},
+                            .heat = "cam",
+                            .mask = masks,
+                            .masks = 2,
+                            .alpha = 1,
+                            .thickness = 1};
+    struct ws2_image image = {0}, picture[3] = {{0}};
+    struct ws2_error error = {0};
+    assert_int_equal(ws2_look_overlay(&image, &look, &source, &error),
+                     1); /* the class before, then the mask */
+    assert_memory_equal(image.data, ((const uint8_t[]){255, 255, 255, 255, 48, 48, 255, 48, 48, 255}), 10);
+    look.heat = "cam:0";
+    look.masks = 0;
+    assert_int_equal(ws2_look_overlay(&image, &look, &source, &error), 1);
+    assert_memory_equal(image.data, ((const uint8_t[24]){0}), 24);
+    look.heat = "late"; /* the frame alone */
+    assert_int_equal(ws2_look_overlay(&image, &look, &source, &error), 1);
+    assert_int_equal(ws2_look_tensor(&image, &look, &source, "late", false, &error), 0);
+    assert_int_equal(ws2_look_panels(&image, picture, &look, &source, panels, 3, "b1 7", &error), 1);
+    assert_true(image.width >= 64 + 4 + 4 && picture[0].width == 64 && picture[2].height == 2);
+    assert_string_equal(error.text, "");
+    static const struct {
+        const char *text, *says;
+        int status;
+    } bad[] = {{"none", "no tensor 'none'", WS2_ERR_INPUT},
+               {"cam:9", "tensor 'cam': no channel 9 in a map of 2", WS2_ERR_INPUT},
+               {"cam:bird", "no class 'bird' in this stream", WS2_ERR_INPUT},
+               {":0", "':0' names no tensor", WS2_ERR_USAGE}};
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        error = (struct ws2_error){0};
+        assert_int_equal(ws2_look_tensor(&image, &look, &source, bad[i].text, true, &error), bad[i].status);
+        assert_string_equal(error.text, bad[i].says);
+    }
+    look = (struct ws2_look){.mask = wrong, .masks = 1, .thickness = 1};
+    error = (struct ws2_error){0};
+    assert_int_equal(ws2_look_overlay(&image, &look, &source, &error), WS2_ERR_INPUT);
+    assert_string_equal(error.text, "tensor 'other' is no mask of the frame's size");
+    ws2_image_free(&image);
+    for (int i = 0; i < 3; i++)
+        ws2_image_free(&picture[i]);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -1220,6 +1299,7 @@ int main(void)
         cmocka_unit_test(fit_and_rate_are_parsed),
         cmocka_unit_test(truth_is_above_one_half),
         cmocka_unit_test(tensors_become_pictures),
+        cmocka_unit_test(frames_are_looked_at),
         cmocka_unit_test(outline_marks_the_inner_border),
         cmocka_unit_test(flow_wheel_has_its_known_colours),
         cmocka_unit_test(palettes_rise_and_ids_differ),

@@ -9,22 +9,6 @@
 #include "stream/stream.h"
 #include "synth/synth.h"
 
-/* Items that one frame can show: ids are 16 bits. */
-enum { ITEMS_MAX = 65535 };
-enum { RGB, TRUTH, IDS, CLASS, ITEMS, NEXT, NEXT_VALID, PREV, PREV_VALID, TENSORS };
-
-static const struct ws2_tensor_info tensor[TENSORS] = {
-    {"rgb", WS2_U8, "h,w,3", ""},
-    {"truth", WS2_U8, "h,w", ""},
-    {"ids", WS2_U16, "h,w", ""},
-    {"class", WS2_U8, "h,w", "class"},
-    {"items", WS2_I32, "n,2", ""},
-    {"flow.next", WS2_F16, "2,h,w", "pixel"},
-    {"flow.next.valid", WS2_U8, "h,w", ""},
-    {"flow.prev", WS2_F16, "2,h,w", "pixel"},
-    {"flow.prev.valid", WS2_U8, "h,w", ""},
-};
-
 /* What the command line says; NULL leaves it to the preset. */
 static struct {
     const char *size, *seq, *density, *items, *tensors, *dataset;
@@ -121,59 +105,15 @@ struct job {
 
 struct maker {
     const struct ws2_synth *synth;
-    bool wanted[TENSORS];
+    bool wanted[WS2_SYNTH_TENSORS];
     int64_t frames;
     int level;
 };
 
-/* Puts the tensor into the record; flows become halves. */
-static void put(struct job *job, int which, const struct ws2_shape *shape, const void *data)
+static void *put(void *context, const struct ws2_synth_tensor *tensor, const struct ws2_shape *shape,
+                 struct ws2_error *error)
 {
-    size_t count;
-    void *to = ws2_record_add(job->record, tensor[which].name, tensor[which].dtype, shape, &job->error);
-    if (!to || !ws2_shape_count(shape, &count))
-        return;
-    if (tensor[which].dtype == WS2_F16)
-        ws2_half_from_floats(to, data, count);
-    else
-        memcpy(to, data, count * ws2_dtype_size(tensor[which].dtype));
-}
-
-/* Renders into `block`, 25 bytes a pixel and the rows of items, and fills the record. */
-static void fill_record(const struct maker *maker, struct job *job, float *block)
-{
-    const struct ws2_synth_config *config = ws2_synth_config_of(maker->synth);
-    const int64_t h = config->height, w = config->width;
-    const size_t pixels = (size_t)(h * w);
-    bool has[TENSORS];
-    memcpy(has, maker->wanted, sizeof has);
-    has[NEXT] = has[NEXT] && job->t + 1 < maker->frames;
-    has[NEXT_VALID] = has[NEXT_VALID] && job->t + 1 < maker->frames;
-    has[PREV] = has[PREV] && job->t > 0;
-    has[PREV_VALID] = has[PREV_VALID] && job->t > 0;
-    int32_t *rows = (int32_t *)(block + 4 * pixels);
-    uint16_t *ids = (uint16_t *)(rows + 2 * ITEMS_MAX);
-    uint8_t *byte = (uint8_t *)(ids + pixels);
-    const struct ws2_synth_frame frame = {.rgb = has[RGB] ? byte : NULL,
-                                          .truth = has[TRUTH] ? byte + 3 * pixels : NULL,
-                                          .ids = has[IDS] || has[ITEMS] ? ids : NULL,
-                                          .kind = has[CLASS] || has[ITEMS] ? byte + 4 * pixels : NULL,
-                                          .next = has[NEXT] ? block : NULL,
-                                          .next_valid = has[NEXT_VALID] ? byte + 5 * pixels : NULL,
-                                          .prev = has[PREV] ? block + 2 * pixels : NULL,
-                                          .prev_valid = has[PREV_VALID] ? byte + 6 * pixels : NULL};
-    if (ws2_synth_render(maker->synth, job->t, &frame, &job->error) < 0)
-        return;
-    const int64_t items = has[ITEMS] ? ws2_synth_visible(ids, frame.kind, pixels, rows, ITEMS_MAX) : 0;
-    const void *data[TENSORS] = {frame.rgb,  frame.truth,      frame.ids,  frame.kind,      rows,
-                                 frame.next, frame.next_valid, frame.prev, frame.prev_valid};
-    const struct ws2_shape plane = ws2_shape_2(h, w), flow = ws2_shape_3(2, h, w),
-                           colour = ws2_shape_3(h, w, 3), list = ws2_shape_2(items, 2);
-    for (int i = 0; i < TENSORS && job->error.status == 0; i++) {
-        const bool half = tensor[i].dtype == WS2_F16;
-        if (has[i])
-            put(job, i, i == RGB ? &colour : i == ITEMS ? &list : half ? &flow : &plane, data[i]);
-    }
+    return ws2_record_add(context, tensor->name, tensor->dtype, shape, error);
 }
 
 static void make_frame(void *context, void *argument, int worker)
@@ -181,14 +121,9 @@ static void make_frame(void *context, void *argument, int worker)
     (void)worker;
     const struct maker *maker = context;
     struct job *job = argument;
-    const struct ws2_synth_config *config = ws2_synth_config_of(maker->synth);
     ws2_record_set_frame(job->record, job->t, (job->t * 2000000 + want.rate) / (2 * want.rate));
-    void *block = ws2_calloc((size_t)(config->width * config->height) * 25 + 8 * ITEMS_MAX, 1);
-    if (block)
-        fill_record(maker, job, block);
-    else
-        ws2_fail(&job->error, WS2_ERR_SYSTEM, "no memory for a frame");
-    free(block);
+    ws2_synth_render_tensors(maker->synth, job->t, maker->frames, maker->wanted, put, job->record,
+                             &job->error);
     if (job->error.status == 0)
         ws2_record_pack(job->record, maker->level, &job->error);
 }
@@ -198,8 +133,8 @@ static void choose_tensors(bool *wanted)
     static struct ws2_text_list list; /* as long as the program, like the options */
     list = ws2_cli_names("tensors", want.tensors);
     int found = 0;
-    for (int i = 0; i < TENSORS; i++) {
-        wanted[i] = list.count == 0 || ws2_cli_listed(&list, tensor[i].name);
+    for (int i = 0; i < WS2_SYNTH_TENSORS; i++) {
+        wanted[i] = list.count == 0 || ws2_cli_listed(&list, ws2_synth_tensor_at(i)->name);
         found += wanted[i] && list.count;
     }
     if (found < list.count)
@@ -220,9 +155,10 @@ static struct ws2_head *make_head(const struct ws2_common *common, const struct 
         ws2_head_set_size(head, config->width, config->height) < 0 ||
         ws2_head_set_rate(head, want.rate, 1) < 0)
         ws2_die_text(WS2_ERR_USAGE, "--seq: '%.80s' cannot be a sequence name", want.seq ? want.seq : seq);
-    for (int i = 0; i < TENSORS; i++) {
-        if (maker->wanted[i] && ws2_head_add_tensor(head, tensor[i].name, tensor[i].dtype, tensor[i].axes,
-                                                    tensor[i].unit, &error) < 0)
+    for (int i = 0; i < WS2_SYNTH_TENSORS; i++) {
+        const struct ws2_synth_tensor *tensor = ws2_synth_tensor_at(i);
+        if (maker->wanted[i] &&
+            ws2_head_add_tensor(head, tensor->name, tensor->dtype, tensor->axes, tensor->unit, &error) < 0)
             ws2_die(&error);
     }
     if (ws2_cli_history(&program, common, head, items) < 0)

@@ -131,6 +131,34 @@ int ws2_synth_render(const struct ws2_synth *synth, int64_t t, const struct ws2_
 int64_t ws2_synth_visible(const uint16_t *ids, const uint8_t *kind, size_t pixels, int32_t *rows,
                           int64_t room);
 
+/* The tensors that a stream of the simulator holds, in this order; names, axes and units as in ws2-tensors(7). */
+enum ws2_synth_tensor_id {
+    WS2_SYNTH_RGB,
+    WS2_SYNTH_TRUTH,
+    WS2_SYNTH_IDS,
+    WS2_SYNTH_CLASS,
+    WS2_SYNTH_ITEMS, /* the rows of ws2_synth_visible */
+    WS2_SYNTH_NEXT,
+    WS2_SYNTH_NEXT_VALID,
+    WS2_SYNTH_PREV,
+    WS2_SYNTH_PREV_VALID,
+    WS2_SYNTH_TENSORS
+};
+struct ws2_synth_tensor {
+    const char *name, *axes, *unit;
+    enum ws2_dtype dtype;
+};
+/* NULL outside 0 .. WS2_SYNTH_TENSORS - 1. Static. */
+const struct ws2_synth_tensor *ws2_synth_tensor_at(int which);
+
+/* Memory for a tensor of this shape, which the simulator fills; NULL with the error set. */
+typedef void *ws2_synth_put(void *context, const struct ws2_synth_tensor *tensor,
+                            const struct ws2_shape *shape, struct ws2_error *error);
+/* Renders frame t of a clip of `frames` and puts the wanted tensors [WS2_SYNTH_TENSORS], in order: no flow to the next
+ * frame in the last one, none to the previous in the first. */
+int ws2_synth_render_tensors(const struct ws2_synth *synth, int64_t t, int64_t frames, const bool *wanted,
+                             ws2_synth_put *put, void *context, struct ws2_error *error);
+
 /* An item that may touch frame t. */
 struct ws2_synth_item {
     uint16_t id;

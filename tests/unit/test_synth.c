@@ -277,6 +277,81 @@ static void parts_come_out_as_the_whole(void **state)
     ws2_synth_close(synth);
 }
 
+/* Memory for the tensors of one frame. */
+struct kept {
+    void *data[WS2_SYNTH_TENSORS];
+    size_t count[WS2_SYNTH_TENSORS];
+};
+
+static void *keep(void *context, const struct ws2_synth_tensor *tensor, const struct ws2_shape *shape,
+                  struct ws2_error *error)
+{
+    struct kept *kept = context;
+    for (int i = 0; i < WS2_SYNTH_TENSORS; i++) {
+        if (tensor != ws2_synth_tensor_at(i))
+            continue;
+        assert_null(kept->data[i]);
+        assert_true(ws2_shape_count(shape, &kept->count[i]));
+        return kept->data[i] = ws2_calloc(kept->count[i] + 1, ws2_dtype_size(tensor->dtype));
+    }
+    ws2_fail(error, WS2_ERR_USAGE, "'%s' is no tensor of the simulator", tensor->name);
+    return NULL;
+}
+
+static void *refuse(void *context, const struct ws2_synth_tensor *tensor, const struct ws2_shape *shape,
+                    struct ws2_error *error)
+{
+    (void)context;
+    (void)tensor;
+    (void)shape;
+    ws2_fail(error, WS2_ERR_SYSTEM, "full");
+    return NULL;
+}
+
+/* The tensors hold what ws2_synth_render gives; the ends of a clip lack a flow. */
+static void tensors_are_the_frame(void **state)
+{
+    (void)state;
+    enum { W = 40, H = 28, N = W * H };
+    const struct ws2_synth_config config = plain(W, H, 4);
+    struct ws2_synth *synth = open_synth(&config);
+    bool all[WS2_SYNTH_TENSORS];
+    memset(all, 1, sizeof all);
+    for (int64_t t = 0; t < 3; t++) {
+        struct kept kept = {{0}, {0}};
+        struct shot shot = shot_new(W, H);
+        struct ws2_error error = {0};
+        uint16_t half[2 * N];
+        render(synth, t, &shot);
+        assert_int_equal(ws2_synth_render_tensors(synth, t, 3, all, keep, &kept, &error), 0);
+        assert_memory_equal(kept.data[WS2_SYNTH_RGB], shot.at.rgb, 3 * N);
+        assert_memory_equal(kept.data[WS2_SYNTH_TRUTH], shot.at.truth, N);
+        assert_memory_equal(kept.data[WS2_SYNTH_IDS], shot.at.ids, 2 * N);
+        assert_memory_equal(kept.data[WS2_SYNTH_CLASS], shot.at.kind, N);
+        assert_int_equal(kept.count[WS2_SYNTH_ITEMS],
+                         2 * ws2_synth_visible(shot.at.ids, shot.at.kind, N, NULL, 0));
+        assert_int_equal(kept.data[WS2_SYNTH_NEXT] != NULL, t < 2);
+        assert_int_equal(kept.data[WS2_SYNTH_NEXT_VALID] != NULL, t < 2);
+        assert_int_equal(kept.data[WS2_SYNTH_PREV] != NULL, t > 0);
+        assert_int_equal(kept.data[WS2_SYNTH_PREV_VALID] != NULL, t > 0);
+        if (t == 1) {
+            ws2_half_from_floats(half, shot.at.next, 2 * N);
+            assert_memory_equal(kept.data[WS2_SYNTH_NEXT], half, sizeof half);
+            ws2_half_from_floats(half, shot.at.prev, 2 * N);
+            assert_memory_equal(kept.data[WS2_SYNTH_PREV], half, sizeof half);
+            assert_memory_equal(kept.data[WS2_SYNTH_NEXT_VALID], shot.at.next_valid, N);
+            assert_memory_equal(kept.data[WS2_SYNTH_PREV_VALID], shot.at.prev_valid, N);
+        }
+        for (int i = 0; i < WS2_SYNTH_TENSORS; i++)
+            free(kept.data[i]);
+        shot_free(&shot);
+        assert_int_equal(ws2_synth_render_tensors(synth, t, 3, all, refuse, NULL, &error), WS2_ERR_SYSTEM);
+    }
+    assert_null(ws2_synth_tensor_at(-1));
+    assert_null(ws2_synth_tensor_at(WS2_SYNTH_TENSORS));
+    ws2_synth_close(synth);
+}
+
 static void an_empty_belt_has_no_truth(void **state)
 {
     (void)state;
@@ -1160,6 +1235,7 @@ int main(void)
         cmocka_unit_test(reads_sizes_and_densities),
         cmocka_unit_test(truth_is_the_owner),
         cmocka_unit_test(parts_come_out_as_the_whole),
+        cmocka_unit_test(tensors_are_the_frame),
         cmocka_unit_test(an_empty_belt_has_no_truth),
         cmocka_unit_test(any_small_size_works),
         cmocka_unit_test(threads_and_reruns_change_nothing),

@@ -1,7 +1,6 @@
 /* ws2-read: videos, folders and pictures -> a stream of frames, with truth masks where there are some. */
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include "cli/cli.h"
 #include "image/image.h"
 #include "pool/pool.h"
@@ -64,7 +63,7 @@ struct run {
     struct ws2_fit fit;
     struct ws2_sequence_options options;
     struct ws2_sequence *sequence; /* being read */
-    char *seq;                     /* its name */
+    const char *seq;               /* its name */
     struct ws2_head *head;         /* NULL before its first frame */
     struct ws2_writer *writer;
     struct ws2_pool *pool;
@@ -192,27 +191,15 @@ static void read_frames(struct run *run)
     }
 }
 
-/* The masks of one of several sequences may lie in a folder of its name. */
-static char *truth_path(const char *seq)
-{
-    struct stat info;
-    char *path = must(malloc(strlen(want.truth) + strlen(seq) + 2));
-    strcat(strcat(strcpy(path, want.truth), "/"), seq);
-    if (stat(path, &info) != 0)
-        strcpy(path, want.truth);
-    return path;
-}
-
-/* Reads one sequence: the files, or when there are none the video at path. Takes over seq. */
-static void read_sequence(struct run *run, struct ws2_files *files, const char *path, char *seq)
+static void read_sequence(struct run *run, struct ws2_source *source)
 {
     struct ws2_error error = {0};
-    must(seq);
-    run->seq = want.seq ? must(strdup(want.seq)) : seq;
-    char *truth = want.truth ? truth_path(run->seq) : NULL;
+    run->seq = want.seq ? want.seq : source->name;
+    char *truth = want.truth ? must(ws2_truth_path(want.truth, run->seq)) : NULL;
     run->options.truth = truth;
-    const int status = files ? ws2_sequence_of_files(&run->sequence, files, &run->options, &error)
-                             : ws2_sequence_of_video(&run->sequence, path, &run->options, &error);
+    const int status = source->video
+                           ? ws2_sequence_of_video(&run->sequence, source->video, &run->options, &error)
+                           : ws2_sequence_of_files(&run->sequence, &source->files, &run->options, &error);
     if (status < 0)
         ws2_die(&error);
     ws2_cli_progress_begin(run->common, "frames", ws2_sequence_frames(run->sequence));
@@ -226,52 +213,21 @@ static void read_sequence(struct run *run, struct ws2_files *files, const char *
     ws2_head_free(run->head);
     run->head = NULL;
     ws2_sequence_close(run->sequence);
-    if (run->seq != seq)
-        free(run->seq);
-    free(seq);
     free(truth);
 }
 
-/* ---- what the operands are -------------------------------------------------------------------------------- */
-
-/* Pictures named one by one, or found by a glob, are one sequence. */
-static void read_list(struct run *run, struct ws2_files *list)
+static void read_operands(struct run *run)
 {
-    if (list->count > 0)
-        read_sequence(run, list, NULL,
-                      list->count == 1 ? strdup(list->stem[0]) : ws2_files_folder_name(list));
-}
-
-static void read_operand(struct run *run, const char *path, struct ws2_files *list)
-{
-    struct ws2_files files = {0};
+    struct ws2_sources sources = {.path = run->common->operand, .count = run->common->operands};
+    struct ws2_source source;
     struct ws2_error error = {0};
-    struct stat info;
-    const bool there = stat(path, &info) == 0;
-    int media;
-    if (!there && strpbrk(path, "*?[")) {
-        if (ws2_files_glob(list, path, &error) < 0)
-            ws2_die(&error);
-        return;
+    int more;
+    while ((more = ws2_sources_next(&sources, &source, &error)) > 0) {
+        read_sequence(run, &source);
+        ws2_source_free(&source);
     }
-    if (there && S_ISDIR(info.st_mode)) {
-        read_list(run, list);
-        if (ws2_files_folder(&files, path, &error) < 0)
-            ws2_die(&error);
-        read_sequence(run, &files, NULL, ws2_files_folder_name(&files));
-        return;
-    }
-    media = ws2_media_sniff(path, &error);
-    if (media < 0)
+    if (more < 0)
         ws2_die(&error);
-    /* The list serves here to find the stem of any file. */
-    if (ws2_files_add(media == WS2_MEDIA_VIDEO || media == WS2_MEDIA_OTHER ? &files : list, path, &error) < 0)
-        ws2_die(&error);
-    if (files.count) {
-        read_list(run, list);
-        read_sequence(run, NULL, path, strdup(files.stem[0]));
-        ws2_files_free(&files);
-    }
 }
 
 static void parse(struct run *run)
@@ -295,7 +251,6 @@ int main(int argc, char **argv)
 {
     const struct ws2_common common = ws2_cli_begin(&program, argc, argv);
     struct run run = {.common = &common, .depth = 2 * common.threads + 1};
-    struct ws2_files list = {0};
     if (common.operands == 0)
         ws2_die_text(WS2_ERR_USAGE, "no video, folder or picture named; see --help");
     parse(&run);
@@ -305,9 +260,7 @@ int main(int argc, char **argv)
     for (int i = 0; i < run.depth; i++)
         run.jobs[i].record = must(ws2_record_new());
     run.pool = must(ws2_pool_open(common.threads, run.depth, work, &run));
-    for (int i = 0; i < common.operands; i++)
-        read_operand(&run, common.operand[i], &list);
-    read_list(&run, &list);
+    read_operands(&run);
     ws2_pool_finish(run.pool);
     ws2_pool_close(run.pool);
     for (int i = 0; i < run.depth; i++) {

@@ -288,6 +288,29 @@ int ws2_sequence_next(struct ws2_sequence *sequence, struct ws2_frame *frame, st
 int ws2_sequence_load(const struct ws2_sequence *sequence, struct ws2_frame *frame, struct ws2_error *error);
 void ws2_frame_free(struct ws2_frame *frame);
 
+/* ---- what a program is given to read ------------------------------------------------------------- */
+
+/* Operands of a program: folders of pictures and videos are a sequence each; pictures named one by one or by a
+ * glob(7) pattern that is no file are one sequence, up to the next folder or video. */
+struct ws2_sources {
+    const char *const *path;
+    int count, next;       /* next starts at 0 */
+    struct ws2_files list; /* pictures collected so far; starts zeroed, empty again at the end */
+};
+
+struct ws2_source {
+    struct ws2_files files; /* of pictures; none: a video */
+    const char *video;      /* its path, or NULL */
+    char *name;             /* of the folder, the single picture or the video */
+};
+
+/* 1 and the next sequence, 0 at the end, or a status. What is not known to be a picture is taken for a video. */
+int ws2_sources_next(struct ws2_sources *sources, struct ws2_source *source, struct ws2_error *error);
+void ws2_source_free(struct ws2_source *source);
+/* Where the masks of the sequence of this name are: in truth/name when there is such a folder or file, else in
+ * truth itself (free()). NULL when out of memory. */
+char *ws2_truth_path(const char *truth, const char *name);
+
 /* ---- colour -------------------------------------------------------------------------------------- */
 
 /* luma[i] = 0.299 R + 0.587 G + 0.114 B in 0..255, of packed RGB. */

@@ -1187,6 +1187,62 @@ static void tensors_become_pictures(void **state)
     ws2_image_free(&image);
 }
 
+/* Pictures up to the next folder or video are one sequence; on an error what came before has been given. */
+static void operands_become_sequences(void **state)
+{
+    (void)state;
+    struct ws2_image image = {0};
+    char path[7][160];
+    const char *operand[7];
+    mkdir(in_folder("clip"), 0777);
+    mkdir(in_folder("truth"), 0777);
+    mkdir(in_folder("truth/clip"), 0777);
+    make_noise(&image, 4, 4, 3);
+    static const char *const pictures[] = {"clip/f_1.png", "clip/f_2.png", "s_10.png", "s_9.png"};
+    for (int i = 0; i < 4; i++)
+        assert_int_equal(ws2_png_write(in_folder(pictures[i]), &image, 1, NULL), 0);
+    ws2_image_free(&image);
+    spill(in_folder("film.mp4"),
+          "\0\0\0\x18"
+          "ftypisom\0\0\0\0",
+          16);
+    static const char *const names[] = {"clip/f_2.png", "s_*.png",  "clip", "film.mp4",
+                                        "clip/f_1.png", "none.png", "clip"};
+    for (int i = 0; i < 7; i++) {
+        snprintf(path[i], sizeof path[i], "%s", in_folder(names[i]));
+        operand[i] = path[i];
+    }
+    static const struct {
+        const char *name;
+        int64_t pictures;
+    } want[] = {{"clip", 3}, {"clip", 2}, {"film", 0}};
+    struct ws2_sources sources = {.path = operand, .count = 7};
+    struct ws2_source source;
+    struct ws2_error error = {0};
+    for (int i = 0; i < 3; i++) {
+        assert_int_equal(ws2_sources_next(&sources, &source, &error), 1);
+        assert_string_equal(source.name, want[i].name);
+        assert_int_equal(source.files.count, want[i].pictures);
+        assert_int_equal(source.video != NULL, want[i].pictures == 0);
+        ws2_source_free(&source);
+    }
+    assert_int_equal(ws2_sources_next(&sources, &source, &error), WS2_ERR_INPUT);
+    assert_non_null(strstr(error.text, "none.png"));
+    ws2_source_free(&source);
+    ws2_files_free(&sources.list);
+    sources = (struct ws2_sources){.path = operand, .count = 1};
+    assert_int_equal(ws2_sources_next(&sources, &source, &error), 1);
+    assert_string_equal(source.name, "f_2"); /* a single picture gives its own name */
+    ws2_source_free(&source);
+    assert_int_equal(ws2_sources_next(&sources, &source, &error), 0);
+    char *truth = ws2_truth_path(in_folder("truth"), "clip");
+    assert_string_equal(truth, in_folder("truth/clip"));
+    free(truth);
+    truth = ws2_truth_path(in_folder("truth"), "film");
+    assert_string_equal(truth, in_folder("truth"));
+    free(truth);
+}
+
 /* A frame of 4 x 2 with a map, a mask and a mask of another size; "late" is announced but not there. */
 static bool look_has(void *context, const char *name)
 {
@@ -1300,6 +1356,7 @@ int main(void)
         cmocka_unit_test(truth_is_above_one_half),
         cmocka_unit_test(tensors_become_pictures),
         cmocka_unit_test(frames_are_looked_at),
+        cmocka_unit_test(operands_become_sequences),
         cmocka_unit_test(outline_marks_the_inner_border),
         cmocka_unit_test(flow_wheel_has_its_known_colours),
         cmocka_unit_test(palettes_rise_and_ids_differ),

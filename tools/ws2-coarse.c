@@ -14,14 +14,6 @@ struct job {
     const struct ws2_common *common;
 };
 
-static int find_class(const struct ws2_head *head, const char *name)
-{
-    for (int i = 0; i < ws2_head_classes(head); i++)
-        if (strcmp(ws2_head_class(head, i), name) == 0)
-            return i;
-    return -1;
-}
-
 static int need(const struct ws2_head *head, const char *name, enum ws2_dtype dtype, struct ws2_error *error)
 {
     const struct ws2_tensor_info *info = ws2_head_find(head, name);
@@ -37,7 +29,7 @@ static int begin(void *context, const struct ws2_head *in, struct ws2_head *out,
 {
     struct job *job = context;
     job->classes = ws2_head_classes(in);
-    job->coarse.target = find_class(in, job->class);
+    job->coarse.target = ws2_head_class_find(in, job->class);
     if (need(in, job->in, WS2_F16, error) < 0)
         return error->status;
     if (job->classes == 0)

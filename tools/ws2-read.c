@@ -73,13 +73,6 @@ struct run {
     int64_t given, taken;
 };
 
-static void *must(void *pointer)
-{
-    if (!pointer)
-        ws2_die_text(WS2_ERR_SYSTEM, "out of memory");
-    return pointer;
-}
-
 static _Noreturn void die_at(const struct run *run, int64_t number, struct ws2_error *error)
 {
     ws2_error_prefix(error, "%s: frame %lld", run->seq, (long long)number);
@@ -134,7 +127,7 @@ static void write_head(struct run *run, const struct job *job)
 {
     struct ws2_error error = {0};
     int64_t num, den;
-    struct ws2_head *head = run->head = must(ws2_head_new());
+    struct ws2_head *head = run->head = ws2_must(ws2_head_new());
     ws2_sequence_rate(run->sequence, &num, &den);
     if (ws2_head_set_seq(head, run->seq) < 0 || ws2_head_set_role(head, (enum ws2_role)want.role) < 0 ||
         ws2_head_set_size(head, job->width, job->height) < 0 || ws2_head_set_rate(head, num, den) < 0)
@@ -195,7 +188,7 @@ static void read_sequence(struct run *run, struct ws2_source *source)
 {
     struct ws2_error error = {0};
     run->seq = want.seq ? want.seq : source->name;
-    char *truth = want.truth ? must(ws2_truth_path(want.truth, run->seq)) : NULL;
+    char *truth = want.truth ? ws2_must(ws2_truth_path(want.truth, run->seq)) : NULL;
     run->options.truth = truth;
     const int status = source->video
                            ? ws2_sequence_of_video(&run->sequence, source->video, &run->options, &error)
@@ -255,11 +248,11 @@ int main(int argc, char **argv)
         ws2_die_text(WS2_ERR_USAGE, "no video, folder or picture named; see --help");
     parse(&run);
     run.writer = ws2_cli_writer(&common);
-    run.bench = must(ws2_calloc((size_t)common.threads, sizeof *run.bench));
-    run.jobs = must(ws2_calloc((size_t)run.depth, sizeof *run.jobs));
+    run.bench = ws2_must(ws2_calloc((size_t)common.threads, sizeof *run.bench));
+    run.jobs = ws2_must(ws2_calloc((size_t)run.depth, sizeof *run.jobs));
     for (int i = 0; i < run.depth; i++)
-        run.jobs[i].record = must(ws2_record_new());
-    run.pool = must(ws2_pool_open(common.threads, run.depth, work, &run));
+        run.jobs[i].record = ws2_must(ws2_record_new());
+    run.pool = ws2_must(ws2_pool_open(common.threads, run.depth, work, &run));
     read_operands(&run);
     ws2_pool_finish(run.pool);
     ws2_pool_close(run.pool);

@@ -77,13 +77,6 @@ static struct {
     int64_t given, written;
 } run;
 
-static void *must(void *pointer)
-{
-    if (!pointer)
-        ws2_die_text(WS2_ERR_SYSTEM, "out of memory");
-    return pointer;
-}
-
 /* ---- files ------------------------------------------------------------------------------------------- */
 
 /* DIR/ROLE/SEQ/NAME.SUFFIX, without the middle unless --by-seq. */
@@ -138,13 +131,13 @@ static int draw(struct ws2_image *image, struct ws2_record *record, struct ws2_e
 static int begin(void *context, const char *path, const struct ws2_head *head, struct ws2_error *error)
 {
     const char *const root[3] = {want.png, want.jpg, want.npy};
-    char *name = must(ws2_file_name(ws2_head_seq(head)));
+    char *name = ws2_must(ws2_file_name(ws2_head_seq(head)));
     (void)context;
     (void)path;
     run.head = head;
     free(run.folder);
     if (!run.seq)
-        run.seq = must(strdup(name));
+        run.seq = ws2_must(strdup(name));
     if (strcmp(run.seq, name) != 0 && !want.by_seq && (want.png || want.jpg || want.npy))
         return ws2_fail(error, WS2_ERR_USAGE, "several sequences would mix in one folder; use --by-seq");
     if (asprintf(&run.folder, want.by_seq ? "%s/%s/" : "", ws2_role_name(ws2_head_role(head)), name) < 0)
@@ -251,7 +244,7 @@ static void parse(void)
         .masks = want.masks.count,
         .alpha = (float)want.alpha,
         .thickness = (int)want.thickness};
-    run.picture = must(ws2_calloc((size_t)run.panels.count, sizeof *run.picture));
+    run.picture = ws2_must(ws2_calloc((size_t)run.panels.count, sizeof *run.picture));
 }
 
 /* A program that gives up leaves no temporary file. */
@@ -269,8 +262,8 @@ int main(int argc, char **argv)
     run.depth = 2 * common.threads + 1;
     parse();
     atexit(abandon);
-    run.job = must(ws2_calloc((size_t)run.depth, sizeof *run.job));
-    run.pool = must(ws2_pool_open(common.threads, run.depth, encode, NULL));
+    run.job = ws2_must(ws2_calloc((size_t)run.depth, sizeof *run.job));
+    run.pool = ws2_must(ws2_pool_open(common.threads, run.depth, encode, NULL));
     ws2_cli_walk(&common, &walk);
     while (ws2_pool_inside(run.pool) > 0)
         take();

@@ -87,6 +87,8 @@ void ws2_cli_version_line(const char *text);
 /* Ends the program with the exit code of a status after one line "program: text". Never returns. */
 _Noreturn void ws2_die(const struct ws2_error *error);
 _Noreturn void ws2_die_text(int status, const char *format, ...) WS2_PRINTF(2, 3);
+/* The pointer, or the end where it is NULL: out of memory. */
+void *ws2_must(void *pointer);
 /* The same line for programs that go on with the next file. */
 void ws2_complain(const struct ws2_error *error);
 void ws2_warn(const char *format, ...) WS2_PRINTF(1, 2); /* "program: warning: ..." unless -q */

@@ -1,5 +1,4 @@
 /* Records as what lib/image draws. */
-#include <string.h>
 #include "cli/cli.h"
 #include "image/image.h"
 
@@ -26,10 +25,7 @@ static int get(void *context, const char *name, enum ws2_dtype *dtype, struct ws
 static int class_of(void *context, const char *name)
 {
     const struct ws2_drawn *drawn = context;
-    for (int i = 0; i < ws2_head_classes(drawn->head); i++)
-        if (strcmp(ws2_head_class(drawn->head, i), name) == 0)
-            return i;
-    return -1;
+    return ws2_head_class_find(drawn->head, name);
 }
 
 struct ws2_look_source ws2_cli_look(struct ws2_drawn *drawn)

@@ -49,6 +49,13 @@ void ws2_die_text(int status, const char *format, ...)
     leave(status);
 }
 
+void *ws2_must(void *pointer)
+{
+    if (!pointer)
+        ws2_die_text(WS2_ERR_SYSTEM, "out of memory");
+    return pointer;
+}
+
 static void complain(const char *format, ...)
 {
     va_list args;

@@ -352,3 +352,18 @@ int image_output_close(struct image_output *output, int status, struct ws2_error
     *output = (struct image_output){0};
     return status;
 }
+
+int image_output_write(const char *path, int (*write)(FILE *file, const void *what, struct ws2_error *error),
+                       const void *what, struct ws2_error *error)
+{
+    struct image_output output;
+    struct ws2_error own = {0};
+    int status = image_output_open(&output, path, error);
+
+    if (status < 0)
+        return status;
+    status = write(output.file, what, &own);
+    if (status < 0)
+        ws2_fail(error, own.status, "%s: %s", path, own.text);
+    return image_output_close(&output, status, error);
+}

@@ -19,6 +19,10 @@ int image_output_open(struct image_output *output, const char *path, struct ws2_
 /* status 0: flush, close, rename; otherwise remove. Returns the first status. */
 int image_output_close(struct image_output *output, int status, struct ws2_error *error);
 
+/* All of it: opens path, has `write` fill the file, closes. What `write` says gets the path in front. */
+int image_output_write(const char *path, int (*write)(FILE *file, const void *what, struct ws2_error *error),
+                       const void *what, struct ws2_error *error);
+
 /* Each gives 1, 3 or 4 channels as the file has. No path in messages. */
 int image_png_decode(struct ws2_image *image, const uint8_t *bytes, size_t count, struct ws2_error *error);
 int image_jpeg_decode(struct ws2_image *image, const uint8_t *bytes, size_t count, struct ws2_error *error);

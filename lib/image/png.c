@@ -68,25 +68,35 @@ static void pngio_read_rows(png_structp png, uint8_t *data, size_t stride, int h
     png_read_end(png, NULL);
 }
 
+/* Reads from source; NULL when out of memory. */
+static png_structp pngio_reader(struct pngio_source *source, png_infop *info)
+{
+    png_structp png = png_create_read_struct(PNG_LIBPNG_VER_STRING, source, pngio_on_error, pngio_on_warning);
+
+    *info = png ? png_create_info_struct(png) : NULL;
+    if (!*info) {
+        png_destroy_read_struct(&png, NULL, NULL);
+        return NULL;
+    }
+    png_set_user_limits(png, WS2_IMAGE_SIDE_MAX, WS2_IMAGE_SIDE_MAX);
+    png_set_read_fn(png, source, pngio_take);
+    return png;
+}
+
 int image_png_decode(struct ws2_image *image, const uint8_t *bytes, size_t count, struct ws2_error *error)
 {
     struct pngio_source source = {bytes, count, 0, ""};
-    png_structp png =
-        png_create_read_struct(PNG_LIBPNG_VER_STRING, &source, pngio_on_error, pngio_on_warning);
-    png_infop info = png ? png_create_info_struct(png) : NULL;
+    png_infop info = NULL;
+    png_structp png = pngio_reader(&source, &info);
     volatile int status = 0;
 
-    if (!info) {
-        png_destroy_read_struct(&png, NULL, NULL);
+    if (!png)
         return ws2_fail(error, WS2_ERR_SYSTEM, "no memory");
-    }
     if (setjmp(png_jmpbuf(png))) {
         status = ws2_fail(error, WS2_ERR_INPUT, "damaged PNG: %s", source.text);
     } else {
         int channels;
 
-        png_set_user_limits(png, WS2_IMAGE_SIDE_MAX, WS2_IMAGE_SIDE_MAX);
-        png_set_read_fn(png, &source, pngio_take);
         png_read_info(png, info);
         channels = pngio_expanded_channels(png, info);
         pngio_expand(png, channels);
@@ -132,20 +142,15 @@ static int pngio_read16_body(png_structp png, png_infop info, struct pngio_deep 
 static int pngio_decode16(const uint8_t *bytes, size_t count, struct pngio_deep *out, struct ws2_error *error)
 {
     struct pngio_source source = {bytes, count, 0, ""};
-    png_structp png =
-        png_create_read_struct(PNG_LIBPNG_VER_STRING, &source, pngio_on_error, pngio_on_warning);
-    png_infop info = png ? png_create_info_struct(png) : NULL;
+    png_infop info = NULL;
+    png_structp png = pngio_reader(&source, &info);
     volatile int status;
 
-    if (!info) {
-        png_destroy_read_struct(&png, NULL, NULL);
+    if (!png)
         return ws2_fail(error, WS2_ERR_SYSTEM, "no memory");
-    }
     if (setjmp(png_jmpbuf(png))) {
         status = ws2_fail(error, WS2_ERR_INPUT, "damaged PNG: %s", source.text);
     } else {
-        png_set_user_limits(png, WS2_IMAGE_SIDE_MAX, WS2_IMAGE_SIDE_MAX);
-        png_set_read_fn(png, &source, pngio_take);
         status = pngio_read16_body(png, info, out, error);
     }
     png_destroy_read_struct(&png, &info, NULL);
@@ -237,8 +242,9 @@ static void pngio_write_body(png_structp png, png_infop info, const struct pngio
     png_write_end(png, NULL);
 }
 
-static int pngio_write_job(FILE *file, const struct pngio_job *job, struct ws2_error *error)
+static int pngio_write_job(FILE *file, const void *what, struct ws2_error *error)
 {
+    const struct pngio_job *job = what;
     struct pngio_sink sink = {file, "", 0};
     png_structp png =
         png_create_write_struct(PNG_LIBPNG_VER_STRING, &sink, pngio_sink_error, pngio_on_warning);
@@ -264,16 +270,7 @@ static int pngio_write_job(FILE *file, const struct pngio_job *job, struct ws2_e
 
 static int pngio_write_path(const char *path, const struct pngio_job *job, struct ws2_error *error)
 {
-    struct image_output output;
-    struct ws2_error own = {0};
-    int status = image_output_open(&output, path, error);
-
-    if (status < 0)
-        return status;
-    status = pngio_write_job(output.file, job, &own);
-    if (status < 0)
-        ws2_fail(error, own.status, "%s: %s", path, own.text);
-    return image_output_close(&output, status, error);
+    return image_output_write(path, pngio_write_job, job, error);
 }
 
 static struct pngio_job pngio_job_of(const struct ws2_image *image, int level)

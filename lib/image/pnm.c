@@ -119,16 +119,12 @@ int ws2_pnm_write_file(FILE *file, const struct ws2_image *image, struct ws2_err
     return 0;
 }
 
+static int pnm_write(FILE *file, const void *image, struct ws2_error *error)
+{
+    return ws2_pnm_write_file(file, image, error);
+}
+
 int ws2_pnm_write(const char *path, const struct ws2_image *image, struct ws2_error *error)
 {
-    struct image_output output;
-    struct ws2_error own = {0};
-    int status = image_output_open(&output, path, error);
-
-    if (status < 0)
-        return status;
-    status = ws2_pnm_write_file(output.file, image, &own);
-    if (status < 0)
-        ws2_fail(error, own.status, "%s: %s", path, own.text);
-    return image_output_close(&output, status, error);
+    return image_output_write(path, pnm_write, image, error);
 }

@@ -139,14 +139,6 @@ static inline __attribute__((always_inline)) void or_row(uint64_t *restrict to, 
         to[i] |= from[i];
 }
 
-static bool any(const uint64_t *word, int64_t words)
-{
-    uint64_t all = 0;
-    for (int64_t i = 0; i < words; i++)
-        all |= word[i];
-    return all != 0;
-}
-
 /* Ors the row in `now`, widened step by step as the disc is, into the rows of `to` around y. `now` and `next`
  * take turns. reach[dy]: how far the disc goes in row dy. */
 WS2_CLONES
@@ -215,7 +207,7 @@ static int spread(struct ws2_bits *to, const struct ws2_bits *from, int radius, 
         for (int64_t i = 0; i < words; i++)
             now[i] = zeros ? ~source[i] : source[i];
         now[words - 1] &= mask_tail(from->width);
-        if (any(now, words))
+        if (mask_any(now, words))
             spread_row(to, y, radius, reach, now, next);
     }
     if (zeros)

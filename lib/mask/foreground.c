@@ -444,14 +444,6 @@ static inline uint64_t pack64(const uint8_t *byte)
     return word;
 }
 
-static bool any_word(const uint64_t *word, int64_t words)
-{
-    uint64_t all = 0;
-    for (int64_t i = 0; i < words; i++)
-        all |= word[i];
-    return all != 0;
-}
-
 /* Where the rows of a frame come from: packed colours, or planes. */
 struct source {
     const uint8_t *rgb;
@@ -511,7 +503,7 @@ static void detect_row(const struct ws2_foreground *fg, struct ws2_foreground_sc
     const uint64_t *glare = fg->glare + y * fg->words;
     for (int64_t i = 0; i < fg->words; i++)
         word[i] = pack64(hit + 64 * i);
-    if (fg->bright < 256 && fg->colourful > 0 && any_word(glare, fg->words)) {
+    if (fg->bright < 256 && fg->colourful > 0 && mask_any(glare, fg->words)) {
         test_reflex(fg, row, reflex);
         for (int64_t i = 0; i < fg->words; i++)
             word[i] &= ~(glare[i] & pack64(reflex + 64 * i));

@@ -23,4 +23,13 @@ static inline uint64_t mask_tail(int64_t width)
     return width % 64 ? ((uint64_t)1 << (width % 64)) - 1 : ~(uint64_t)0;
 }
 
+/* Whether a row has a bit. */
+static inline bool mask_any(const uint64_t *word, int64_t words)
+{
+    uint64_t all = 0;
+    for (int64_t i = 0; i < words; i++)
+        all |= word[i];
+    return all != 0;
+}
+
 #endif

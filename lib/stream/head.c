@@ -373,6 +373,14 @@ const char *ws2_head_class(const struct ws2_head *head, int index)
     return index < 0 ? NULL : json_string_value(json_array_get(classes, (size_t)index));
 }
 
+int ws2_head_class_find(const struct ws2_head *head, const char *name)
+{
+    for (int i = 0; i < ws2_head_classes(head); i++)
+        if (strcmp(ws2_head_class(head, i), name) == 0)
+            return i;
+    return -1;
+}
+
 int ws2_head_set_classes(struct ws2_head *head, const char *const *names, int count)
 {
     json_t *classes = json_array();

@@ -78,6 +78,7 @@ void ws2_head_rate(const struct ws2_head *head, int64_t *num,
 int ws2_head_set_rate(struct ws2_head *head, int64_t num, int64_t den);
 int ws2_head_classes(const struct ws2_head *head); /* number of class names */
 const char *ws2_head_class(const struct ws2_head *head, int index);
+int ws2_head_class_find(const struct ws2_head *head, const char *name); /* its index, -1 when there is none */
 int ws2_head_set_classes(struct ws2_head *head, const char *const *names, int count);
 /* Free text under a key of its own ("truth.split", ...), kept and passed on by programs that do not know it.
  */

@@ -94,9 +94,10 @@ int ws2_cam_pictures(struct ws2_cam *cam, int batch, int height, int width, cons
 struct ws2_cam_stream_options {
     int size; /* side of the network's square input; frames of another size are resized (Pillow's bilinear);
                      0: each frame as it is */
-    bool masked; /* the network sees rgb * fg, the rest black */
-    int batch;   /* frames at a time */
-    int threads; /* that decode and pack beside the network */
+    bool masked;    /* the network sees rgb where fg is set, elsewhere black */
+    bool fill_mean; /* or the ImageNet mean instead of black */
+    int batch;      /* frames at a time */
+    int threads;    /* that decode and pack beside the network */
     /* As in ws2_filter: prepares the head of each segment; called in order, on a thread of its own. */
     int (*begin)(void *context, const struct ws2_head *in, struct ws2_head *out, struct ws2_error *error);
     void (*done)(void *context); /* after each record written; may be NULL */

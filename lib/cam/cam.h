@@ -105,7 +105,8 @@ struct ws2_cam_stream_options {
 };
 
 /* Adds `cam` f16 [C,h,w], of the frame's own size, and `prob` f32 [C] to every record of every segment of reader and
- * writes them to writer, in order. The bytes do not depend on `threads`. Frames of different sizes may follow each
+ * writes them to writer, in order. The bytes do not depend on `threads` (on those of the network, and on `batch`,
+ * the last digits of maps do). Frames of different sizes may follow each
  * other. An error stops the output without a TAIL; its text begins with "SEQ: frame N: ". */
 int ws2_cam_stream(struct ws2_cam *cam, const struct ws2_cam_stream_options *options,
                    struct ws2_reader *reader, struct ws2_writer *writer, struct ws2_error *error);

@@ -220,21 +220,30 @@ int classifier_read(struct classifier *classifier, struct nn *nn, const char *pa
     return status;
 }
 
-int classifier_pretrained(struct classifier *classifier, const char *path, struct nn_load_report *report,
-                          struct ws2_error *error)
+/* Has the file a head of this network's form and number of classes? */
+static bool fits_head(const struct classifier *classifier, const struct nn_weights *weights)
 {
-    struct nn_weights *weights;
-    int status = nn_weights_open(&weights, path, NULL, error);
-    if (status < 0)
-        return status;
     const char *prefix = find_prefix(weights);
     const int head = find_head(weights, prefix ? prefix : "", classifier->info.net.head);
     const struct nn_weight *found = nn_weights_at(weights, head);
-    const bool fits = found && found->shape.rank >= 2 && found->shape.dim[0] == classifier->info.net.classes;
-    status = load(classifier, weights, fits, report, error);
-    nn_weights_close(weights);
+    return found && found->shape.rank >= 2 && found->shape.dim[0] == classifier->info.net.classes;
+}
+
+int classifier_begin(struct classifier *classifier, uint64_t seed, const char *path,
+                     struct nn_load_report *report, struct ws2_error *error)
+{
+    struct nn_weights *weights = NULL;
+    int status = path ? nn_weights_open(&weights, path, NULL, error) : WS2_OK;
     if (status < 0)
-        ws2_error_prefix(error, "%s", path);
+        return status;
+    nn_params_init(classifier->params, seed);
+    status = nn_check(nn_params_context(classifier->params), error);
+    if (status >= 0 && weights) {
+        status = load(classifier, weights, fits_head(classifier, weights), report, error);
+        if (status < 0)
+            ws2_error_prefix(error, "%s", path);
+    }
+    nn_weights_close(weights);
     return status;
 }
 
@@ -280,6 +289,7 @@ int classifier_facts(const struct classifier *classifier, struct classifier_fact
     static const char *const precision[] = {"auto", "f32", "bf16", "f64"};
     const struct classifier_info *info = &classifier->info;
     int n = 0;
+    fact[n++] = fact_of("ws2", WS2_VERSION);
     fact[n++] = fact_of_names(info);
     fact[n++] = fact_of_number("size", info->size);
     fact[n++] = fact_of("backbone", backbone_name(info->net.depth));

@@ -7,7 +7,7 @@
  *     head      fc or maps                                     class_names  after,before,bg
  *     size      side of the pictures learnt from               probability  softmax or sigmoid
  *     fill      black or mean: colour of removed background    init         digest of the weights begun from, or none
- *     precision of the arithmetic
+ *     precision of the arithmetic                                 ws2          version of the program
  * A foreign file (torchvision's, or a checkpoint of the WS2 authors' code, whose names begin with "0." or
  * "model.") has none of it: depth, head and number of classes follow from its keys and shapes, stride and size
  * are what the caller says.
@@ -49,23 +49,24 @@ struct classifier {
     char digest[NN_DIGEST_SIZE]; /* of the weights loaded, "" before */
 };
 
-/* Declares the network; its values are zeros until nn_params_init, classifier_load or classifier_pretrained. */
+/* Declares the network; its values are zeros until classifier_begin. */
 int classifier_open(struct classifier *classifier, struct nn *nn, const struct classifier_info *info,
                     struct ws2_error *error);
 /* The network of a weight file as the file describes it, all weights loaded strictly. fallback as above. */
 int classifier_read(struct classifier *classifier, struct nn *nn, const char *path,
                     const struct classifier_info *fallback, struct ws2_error *error);
-/* Loads pretrained weights of the same backbone into an open network; a head of another form or number of
- * classes keeps its values. report tells what was done. */
-int classifier_pretrained(struct classifier *classifier, const char *path, struct nn_load_report *report,
-                          struct ws2_error *error);
+/* First values of an open network: drawn with the seed, then, unless path is NULL, those of pretrained weights of the
+ * same backbone; a head of another form or number of classes keeps the drawn ones. report (of the file) tells what
+ * was done. */
+int classifier_begin(struct classifier *classifier, uint64_t seed, const char *path,
+                     struct nn_load_report *report, struct ws2_error *error);
 void classifier_close(struct classifier *classifier); /* zeroed or half opened is fine */
 
 /* Puzzle-CAM compares the maps of a picture with those of its four quarters, put together: have these the same
  * size? Always so when the picture's side is a multiple of twice the stride. */
 bool classifier_fits_quarters(const struct classifier_info *info);
 
-/* The metadata that classifier_read looks for, with init and precision; returns how many there are. */
+/* The metadata that classifier_read looks for, with ws2 (the version), init and precision; returns how many there are. */
 #define CLASSIFIER_FACTS_MAX 16
 struct classifier_fact {
     const char *key;

@@ -30,7 +30,7 @@ static struct {
        .init = "none"};
 
 #define BACKBONES "resnet18|resnet34|resnet50|resnet101"
-static const char *const backbones[] = {"resnet18", "resnet34", "resnet50", "resnet101"};
+static const int depths[] = {18, 34, 50, 101};
 
 static const struct ws2_option options[] = {
     {"output", 'o', WS2_OPT_TEXT, &o.output, "FILE", "the weights, .safetensors", 0, 0, 0},
@@ -99,11 +99,18 @@ static struct ws2_classifier as_classifier(const struct classifier *classifier)
                                    forward};
 }
 
-static void close_session(struct session *session)
+/* The network that the options ask for. */
+static struct classifier_info asked_network(void)
 {
-    ws2_data_close(&session->data);
-    classifier_close(&session->classifier);
-    nn_close(session->nn);
+    const bool puzzle = o.method == WS2_METHOD_PUZZLE;
+    struct classifier_info info = {.net = {depths[o.backbone], o.stride ? RESNET_STRIDE_16 : RESNET_STRIDE_32,
+                                           puzzle ? RESNET_HEAD_MAPS : RESNET_HEAD_FC, (int)o.classes},
+                                   .size = (int)o.size,
+                                   .exclusive = !puzzle,
+                                   .fill_mean = o.fill == WS2_FILL_MEAN};
+    for (int c = 0; c < o.classes; c++)
+        snprintf(info.class_name[c], sizeof info.class_name[c], "%s", ws2_class_name(c));
+    return info;
 }
 
 static struct ws2_loader_options loader_options(const struct ws2_common *common)
@@ -129,26 +136,16 @@ static struct ws2_loader_options loader_options(const struct ws2_common *common)
 static void open_network(struct session *session, const struct ws2_common *common)
 {
     struct ws2_error error = {0};
-    const bool puzzle = o.method == WS2_METHOD_PUZZLE;
-    struct classifier_info info = {.net = {classifier_depth(backbones[o.backbone]),
-                                           o.stride ? RESNET_STRIDE_16 : RESNET_STRIDE_32,
-                                           puzzle ? RESNET_HEAD_MAPS : RESNET_HEAD_FC, (int)o.classes},
-                                   .size = (int)o.size,
-                                   .exclusive = !puzzle,
-                                   .fill_mean = o.fill == WS2_FILL_MEAN};
-    for (int c = 0; c < o.classes; c++)
-        snprintf(info.class_name[c], sizeof info.class_name[c], "%s", ws2_class_name(c));
-    if (puzzle && !classifier_fits_quarters(&info))
+    const struct classifier_info info = asked_network();
+    if (o.method == WS2_METHOD_PUZZLE && !classifier_fits_quarters(&info))
         ws2_die_text(WS2_ERR_USAGE, "--size %d does not cut into quarters; a multiple of %d does", info.size,
                      o.stride ? 32 : 64);
     must(classifier_open(&session->classifier, session->nn, &info, &error), &error);
-    nn_params_init(session->classifier.params, (uint64_t)common->seed);
-    if (strcmp(o.init, "none") != 0) {
-        struct nn_load_report report;
-        must(classifier_pretrained(&session->classifier, o.init, &report, &error), &error);
-        ws2_note("%s: %s", o.init, report.text);
-    }
-    must(nn_check(session->nn, &error), &error);
+    const char *path = strcmp(o.init, "none") == 0 ? NULL : o.init;
+    struct nn_load_report report;
+    must(classifier_begin(&session->classifier, (uint64_t)common->seed, path, &report, &error), &error);
+    if (path)
+        ws2_note("%s: %s", path, report.text);
 }
 
 /* What a later program must know of the network; the rest of the run is told by ws2_train_describe. */
@@ -156,7 +153,6 @@ static void fill_meta(struct ws2_meta *meta, const struct session *session)
 {
     struct classifier_fact fact[CLASSIFIER_FACTS_MAX];
     const int facts = classifier_facts(&session->classifier, fact);
-    ws2_meta_set(meta, "ws2", "%s", WS2_VERSION);
     for (int i = 0; i < facts; i++)
         ws2_meta_set(meta, fact[i].key, "%s", fact[i].value);
 }
@@ -176,11 +172,23 @@ static int report(void *context, int64_t step, int64_t steps, double loss, doubl
     return 0;
 }
 
-static int train(struct session *session, const struct ws2_common *common)
+static void open_data(struct session *session, const struct ws2_common *common)
 {
     struct ws2_error error = {0};
-    struct ws2_meta meta = {0};
+    const struct ws2_data_options data = {.path = common->operand,
+                                          .paths = common->operands,
+                                          .validation = o.validation.item,
+                                          .validations = o.validation.count,
+                                          .share = o.val_share,
+                                          .loader = loader_options(common)};
+    must(ws2_data_open(&session->data, &data, &error), &error);
+}
+
+static struct ws2_train_options plan_run(const struct session *session)
+{
+    struct ws2_error error = {0};
     const struct ws2_recipe_options recipe = {(enum ws2_recipe)o.recipe, o.lr, o.momentum, o.weight_decay};
+    const struct classifier *classifier = &session->classifier;
     struct ws2_train_options run = {.loss = {.method = (enum ws2_method)o.method,
                                              .loss = (enum ws2_loss)o.loss,
                                              .level = (enum ws2_puzzle_level)o.compare,
@@ -190,38 +198,36 @@ static int train(struct session *session, const struct ws2_common *common)
                                     .output = o.output,
                                     .log = o.log,
                                     .resume = o.resume,
-                                    .meta = &meta,
                                     .report = report};
-    if (o.epochs != floor(o.epochs) && !isnan(o.epochs))
-        ws2_die_text(WS2_ERR_USAGE, "--epochs: %g is not a whole number", o.epochs);
+    must(ws2_plan_make(&run.plan, &recipe, run.loss.method, *classifier->digest != '\0', classifier->params,
+                       classifier_head_pattern(classifier->info.net.head), &error),
+         &error);
+    run.epochs = isnan(o.epochs) ? run.plan.epochs : (int64_t)o.epochs;
+    return run;
+}
+
+static int train(struct session *session, const struct ws2_common *common)
+{
+    struct ws2_error error = {0};
+    struct ws2_meta meta = {0};
+    if (o.epochs != 0)
+        open_data(session, common);
     open_network(session, common);
+    fill_meta(&meta, session);
     if (o.epochs == 0) { /* the network as it begins */
-        fill_meta(&meta, session);
         if (!o.check)
             must(ws2_checkpoint_save(session->classifier.params, &meta, o.output, &error), &error);
         return 0;
     }
-    const struct ws2_data_options data = {.path = common->operand,
-                                          .paths = common->operands,
-                                          .validation = o.validation.item,
-                                          .validations = o.validation.count,
-                                          .share = o.val_share,
-                                          .loader = loader_options(common)};
-    must(ws2_data_open(&session->data, &data, &error), &error);
-    const bool pretrained = strcmp(o.init, "none") != 0;
-    must(ws2_plan_make(&run.plan, &recipe, run.loss.method, pretrained, session->classifier.params,
-                       classifier_head_pattern(session->classifier.info.net.head), &error),
-         &error);
-    run.epochs = isnan(o.epochs) ? run.plan.epochs : (int64_t)o.epochs;
+    struct ws2_train_options run = plan_run(session);
     ws2_train_describe(&meta, session->data.train, session->data.val, &run);
-    fill_meta(&meta, session);
+    run.meta = &meta;
     if (o.check)
         return 0;
     const struct ws2_classifier net = as_classifier(&session->classifier);
     ws2_cli_progress_begin(common, "steps", run.epochs * ws2_loader_steps(session->data.train));
-    const int status = ws2_train_run(session->nn, &net, session->data.train, session->data.val, &run, &error);
+    must(ws2_train_run(session->nn, &net, session->data.train, session->data.val, &run, &error), &error);
     ws2_cli_progress_end();
-    must(status, &error);
     return 0;
 }
 
@@ -237,16 +243,13 @@ static void print_row(const char *name, int64_t correct, int64_t samples)
 static void open_evaluated(struct session *session)
 {
     struct ws2_error error = {0};
-    const struct classifier_info fallback = {.net.stride = o.stride ? RESNET_STRIDE_16 : RESNET_STRIDE_32,
-                                             .size = (int)o.size,
-                                             .fill_mean = o.fill == WS2_FILL_MEAN};
+    const struct classifier_info fallback = asked_network();
     must(classifier_read(&session->classifier, session->nn, o.evaluate, &fallback, &error), &error);
     const struct classifier_info *info = &session->classifier.info;
-    for (int c = 0; c < info->net.classes; c++) {
+    for (int c = 0; c < info->net.classes; c++)
         if (strcmp(info->class_name[c], ws2_class_name(c)) != 0)
             ws2_die_text(WS2_ERR_MODEL, "%s: class %d is '%s'; known are after, before, bg, in this order",
                          o.evaluate, c, info->class_name[c]);
-    }
     o.size = info->size;
     o.fill = info->fill_mean ? WS2_FILL_MEAN : WS2_FILL_BLACK;
     o.classes = o.background == WS2_BACKGROUND_KEEP ? 2 : info->net.classes;
@@ -281,14 +284,16 @@ int main(int argc, char **argv)
     ws2_cli_version_line(nn_version());
     const struct ws2_common common = ws2_cli_begin(&program, argc, argv);
     struct session session = {0};
-    if (o.output && o.evaluate)
-        ws2_die_text(WS2_ERR_USAGE, "-o writes weights, --evaluate reads them: one of the two");
+    if ((o.output != NULL) == (o.evaluate != NULL))
+        ws2_die_text(WS2_ERR_USAGE, "one of -o FILE and --evaluate FILE is needed");
     if (common.operands == 0 && (o.epochs != 0 || o.evaluate))
         ws2_die_text(WS2_ERR_USAGE, "no input files");
-    if (o.evaluate == NULL && o.output == NULL)
-        ws2_die_text(WS2_ERR_USAGE, "-o FILE or --evaluate FILE is needed");
+    if (o.epochs != floor(o.epochs) && !isnan(o.epochs))
+        ws2_die_text(WS2_ERR_USAGE, "--epochs: %g is not a whole number", o.epochs);
     session.nn = network_context(&common);
     const int code = o.evaluate ? evaluate(&session, &common) : train(&session, &common);
-    close_session(&session);
+    ws2_data_close(&session.data);
+    classifier_close(&session.classifier);
+    nn_close(session.nn);
     return ws2_cli_end(NULL, code);
 }

@@ -269,9 +269,8 @@ struct ws2_train_options {
     void *context;
 };
 
-/* Adds all that decides the result, but for network and initial weights: ws2 (version), method, class_names, size,
- * mean, std, background, loss, optimiser, schedule, batch, augment, samples, seed. A resumed run must agree in
- * every entry. */
+/* Adds all that decides the result, but for the network and its first weights: method, mean, std, background, loss,
+ * optimiser, schedule, batch, augment, samples, seed. A resumed run must agree in every entry. */
 int ws2_train_describe(struct ws2_meta *meta, const struct ws2_loader *train, const struct ws2_loader *val,
                        const struct ws2_train_options *options);
 

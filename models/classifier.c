@@ -9,6 +9,15 @@ static const struct {
     int depth;
 } backbones[] = {{"resnet18", 18}, {"resnet34", 34}, {"resnet50", 50}, {"resnet101", 101}};
 
+static const char *backbone_name(int depth)
+{
+    for (size_t i = 0; i < sizeof backbones / sizeof *backbones; i++) {
+        if (depth == backbones[i].depth)
+            return backbones[i].name;
+    }
+    return "";
+}
+
 int classifier_depth(const char *backbone)
 {
     for (size_t i = 0; i < sizeof backbones / sizeof *backbones; i++) {
@@ -114,7 +123,8 @@ static int from_meta(struct classifier_info *info, const struct nn_weights *weig
 {
     const char *backbone = nn_weights_meta(weights, "backbone"), *stride = nn_weights_meta(weights, "stride");
     const char *head = nn_weights_meta(weights, "head"), *size = nn_weights_meta(weights, "size");
-    const char *probability = nn_weights_meta(weights, "probability");
+    const char *probability = nn_weights_meta(weights, "probability"),
+               *fill = nn_weights_meta(weights, "fill");
     info->net.depth = classifier_depth(backbone);
     if (info->net.depth == 0)
         return bad_meta("backbone", backbone, error);
@@ -130,6 +140,9 @@ static int from_meta(struct classifier_info *info, const struct nn_weights *weig
     info->size = size ? atoi(size) : 0;
     if (info->size < 1 || info->size > 65535)
         return bad_meta("size", size, error);
+    if (fill && strcmp(fill, "black") != 0 && strcmp(fill, "mean") != 0)
+        return bad_meta("fill", fill, error);
+    info->fill_mean = fill && strcmp(fill, "mean") == 0;
     return parse_classes(info, nn_weights_meta(weights, "class_names"), error);
 }
 
@@ -164,45 +177,127 @@ void classifier_close(struct classifier *classifier)
     *classifier = (struct classifier){0};
 }
 
-static int finish_load(struct classifier *classifier, int status, const char *path, struct ws2_error *error)
+static int load(struct classifier *classifier, const struct nn_weights *weights, bool with_head,
+                struct nn_load_report *report, struct ws2_error *error)
 {
-    if (status >= 0)
-        status = nn_params_digest(classifier->params, classifier->digest, error);
+    const char *prefix = find_prefix(weights);
+    const bool beside = prefix && strcmp(prefix, "model.") == 0;
+    struct nn_load_options options = {.prefix = prefix && *prefix ? prefix : NULL};
+    if (!with_head) {
+        options.skip[0] = "fc.*";
+        options.skip[1] = "classifier.*";
+    } else if (beside) {
+        options.skip[0] = classifier_head_pattern(classifier->info.net.head);
+    }
+    int status = nn_params_load(classifier->params, weights, &options, report, error);
+    /* The backbone stands under "model." (and once more under stage names), the head beside it. */
+    const struct nn_load_options rest = {.skip = {"conv1.*", "bn1.*", "layer*", "model.*", "stage*"}};
+    if (status >= 0 && with_head && beside)
+        status = nn_params_load(classifier->params, weights, &rest, report, error);
+    return status < 0 ? status : nn_params_digest(classifier->params, classifier->digest, error);
+}
+
+int classifier_read(struct classifier *classifier, struct nn *nn, const char *path,
+                    const struct classifier_info *fallback, struct ws2_error *error)
+{
+    struct nn_weights *weights;
+    struct nn_load_report report;
+    struct classifier_info info;
+    *classifier = (struct classifier){0};
+    int status = nn_weights_open(&weights, path, NULL, error);
     if (status < 0)
+        return status; /* the text begins with the path */
+    status = classifier_info_read(&info, weights, fallback, error);
+    if (status >= 0)
+        status = classifier_open(classifier, nn, &info, error);
+    if (status >= 0)
+        status = load(classifier, weights, true, &report, error);
+    nn_weights_close(weights);
+    if (status < 0) {
+        classifier_close(classifier);
         ws2_error_prefix(error, "%s", path);
+    }
     return status;
 }
 
-int classifier_load(struct classifier *classifier, const struct nn_weights *weights, const char *path,
-                    struct ws2_error *error)
+/* Has the file a head of this network's form and number of classes? */
+static bool fits_head(const struct classifier *classifier, const struct nn_weights *weights)
 {
     const char *prefix = find_prefix(weights);
-    const char *head = classifier_head_pattern(classifier->info.net.head);
-    struct nn_load_options options = {.prefix = prefix && *prefix ? prefix : NULL};
-    if (prefix && strcmp(prefix, "model.") == 0) {
-        /* The backbone stands under "model." (and once more under stage names), the head beside it. */
-        options.skip[0] = head;
-        int status = nn_params_load(classifier->params, weights, &options, NULL, error);
-        const struct nn_load_options rest = {.skip = {"conv1.*", "bn1.*", "layer*", "model.*", "stage*"}};
-        if (status >= 0)
-            status = nn_params_load(classifier->params, weights, &rest, NULL, error);
-        return finish_load(classifier, status, path, error);
-    }
-    return finish_load(classifier, nn_params_load(classifier->params, weights, &options, NULL, error), path,
-                       error);
+    const int head = find_head(weights, prefix ? prefix : "", classifier->info.net.head);
+    const struct nn_weight *found = nn_weights_at(weights, head);
+    return found && found->shape.rank >= 2 && found->shape.dim[0] == classifier->info.net.classes;
 }
 
-int classifier_pretrained(struct classifier *classifier, const struct nn_weights *weights, const char *path,
-                          struct nn_load_report *report, struct ws2_error *error)
+int classifier_begin(struct classifier *classifier, uint64_t seed, const char *path,
+                     struct nn_load_report *report, struct ws2_error *error)
 {
-    const struct resnet_options *net = &classifier->info.net;
-    const int head = nn_weights_find(weights, head_weight_name(net->head));
-    struct nn_load_options options = {0};
-    if (head < 0 || nn_weights_at(weights, head)->shape.rank < 2 ||
-        nn_weights_at(weights, head)->shape.dim[0] != net->classes) {
-        options.skip[0] = "fc.*";
-        options.skip[1] = "classifier.*";
+    struct nn_weights *weights = NULL;
+    int status = path ? nn_weights_open(&weights, path, NULL, error) : WS2_OK;
+    if (status < 0)
+        return status;
+    nn_params_init(classifier->params, seed);
+    status = nn_check(nn_params_context(classifier->params), error);
+    if (status >= 0 && weights) {
+        status = load(classifier, weights, fits_head(classifier, weights), report, error);
+        if (status < 0)
+            ws2_error_prefix(error, "%s", path);
     }
-    return finish_load(classifier, nn_params_load(classifier->params, weights, &options, report, error), path,
-                       error);
+    nn_weights_close(weights);
+    return status;
+}
+
+/* ---- facts ------------------------------------------------------------------------------------------------ */
+
+static int pixels_per_cell(const struct classifier_info *info)
+{
+    return info->net.stride == RESNET_STRIDE_16 ? 16 : 32;
+}
+
+bool classifier_fits_quarters(const struct classifier_info *info)
+{
+    const int cell = pixels_per_cell(info), half = info->size / 2;
+    return info->size % 2 == 0 && 2 * ((half + cell - 1) / cell) == (info->size + cell - 1) / cell;
+}
+
+static struct classifier_fact fact_of(const char *key, const char *value)
+{
+    struct classifier_fact fact = {.key = key};
+    snprintf(fact.value, sizeof fact.value, "%s", value);
+    return fact;
+}
+
+static struct classifier_fact fact_of_number(const char *key, int value)
+{
+    struct classifier_fact fact = {.key = key};
+    snprintf(fact.value, sizeof fact.value, "%d", value);
+    return fact;
+}
+
+static struct classifier_fact fact_of_names(const struct classifier_info *info)
+{
+    struct classifier_fact fact = {.key = "class_names"};
+    size_t used = 0;
+    for (int c = 0; c < info->net.classes && used < sizeof fact.value; c++)
+        used += (size_t)snprintf(fact.value + used, sizeof fact.value - used, "%s%s", c ? "," : "",
+                                 info->class_name[c]);
+    return fact;
+}
+
+int classifier_facts(const struct classifier *classifier, struct classifier_fact fact[CLASSIFIER_FACTS_MAX])
+{
+    static const char *const precision[] = {"auto", "f32", "bf16", "f64"};
+    const struct classifier_info *info = &classifier->info;
+    int n = 0;
+    fact[n++] = fact_of("ws2", WS2_VERSION);
+    fact[n++] = fact_of_names(info);
+    fact[n++] = fact_of_number("size", info->size);
+    fact[n++] = fact_of("backbone", backbone_name(info->net.depth));
+    fact[n++] = fact_of_number("stride", pixels_per_cell(info));
+    fact[n++] = fact_of("head", info->net.head == RESNET_HEAD_MAPS ? "maps" : "fc");
+    fact[n++] = fact_of("probability", info->exclusive ? "softmax" : "sigmoid");
+    fact[n++] = fact_of("fill", info->fill_mean ? "mean" : "black");
+    fact[n++] = fact_of("init", *classifier->digest ? classifier->digest : "none");
+    fact[n++] = fact_of("precision", precision[nn_precision(nn_params_context(classifier->params))]);
+    return n;
 }

@@ -6,6 +6,8 @@
  *     backbone  resnet18, resnet34, resnet50, resnet101        stride       32 or 16
  *     head      fc or maps                                     class_names  after,before,bg
  *     size      side of the pictures learnt from               probability  softmax or sigmoid
+ *     fill      black or mean: colour of removed background    init         digest of the weights begun from, or none
+ *     precision of the arithmetic                                 ws2          version of the program
  * A foreign file (torchvision's, or a checkpoint of the WS2 authors' code, whose names begin with "0." or
  * "model.") has none of it: depth, head and number of classes follow from its keys and shapes, stride and size
  * are what the caller says.
@@ -28,14 +30,15 @@ struct classifier_info {
     char class_name[CLASSIFIER_CLASSES_MAX][32];
     int size;       /* 0 = unknown */
     bool exclusive; /* softmax; else a sigmoid for each class */
+    bool fill_mean; /* background was replaced by the ImageNet mean; else by black */
 };
 
 const char *classifier_head_pattern(enum resnet_head head); /* "fc.*" or "classifier.*" */
 /* "resnet18" .. "resnet101" -> 18 .. 101; 0 for another name. */
 int classifier_depth(const char *backbone);
 
-/* What the file holds. fallback: stride and size for a file that does not say. WS2_ERR_MODEL when it is no
- * classifier. */
+/* What the file holds. fallback: stride, size and fill for a file that does not say. WS2_ERR_MODEL when it is
+ * no classifier. */
 int classifier_info_read(struct classifier_info *info, const struct nn_weights *weights,
                          const struct classifier_info *fallback, struct ws2_error *error);
 
@@ -46,17 +49,30 @@ struct classifier {
     char digest[NN_DIGEST_SIZE]; /* of the weights loaded, "" before */
 };
 
-/* Declares the network; its values are zeros until nn_params_init, classifier_load or classifier_pretrained. */
+/* Declares the network; its values are zeros until classifier_begin. */
 int classifier_open(struct classifier *classifier, struct nn *nn, const struct classifier_info *info,
                     struct ws2_error *error);
-/* Loads all weights, head included, strictly. path is for messages. */
-int classifier_load(struct classifier *classifier, const struct nn_weights *weights, const char *path,
-                    struct ws2_error *error);
-/* Loads pretrained weights of the same backbone; a head of another form or number of classes keeps its values.
- * report tells what was done. */
-int classifier_pretrained(struct classifier *classifier, const struct nn_weights *weights, const char *path,
-                          struct nn_load_report *report, struct ws2_error *error);
+/* The network of a weight file as the file describes it, all weights loaded strictly. fallback as above. */
+int classifier_read(struct classifier *classifier, struct nn *nn, const char *path,
+                    const struct classifier_info *fallback, struct ws2_error *error);
+/* First values of an open network: drawn with the seed, then, unless path is NULL, those of pretrained weights of the
+ * same backbone; a head of another form or number of classes keeps the drawn ones. report (of the file) tells what
+ * was done. */
+int classifier_begin(struct classifier *classifier, uint64_t seed, const char *path,
+                     struct nn_load_report *report, struct ws2_error *error);
 void classifier_close(struct classifier *classifier); /* zeroed or half opened is fine */
+
+/* Puzzle-CAM compares the maps of a picture with those of its four quarters, put together: have these the same
+ * size? Always so when the picture's side is a multiple of twice the stride. */
+bool classifier_fits_quarters(const struct classifier_info *info);
+
+/* The metadata that classifier_read looks for, with ws2 (the version), init and precision; returns how many there are. */
+#define CLASSIFIER_FACTS_MAX 16
+struct classifier_fact {
+    const char *key;
+    char value[96];
+};
+int classifier_facts(const struct classifier *classifier, struct classifier_fact fact[CLASSIFIER_FACTS_MAX]);
 
 #ifdef __cplusplus
 }

@@ -6,6 +6,7 @@
 #include "cam/cam.h"
 #include "cli/cli.h"
 #include "models/classifier.h"
+#include "network.h"
 
 enum { AUTO = 0, NO = 1, YES = 2 };
 
@@ -29,7 +30,8 @@ static const struct ws2_option options[] = {
      0},
     {"flip", 0, WS2_OPT_CHOICE, &o.flip, "auto|no|yes", "add the mirrored picture's map", true, 0, 0},
     {"kernel", 0, WS2_OPT_CHOICE, &o.kernel, "auto|linear|cubic", "of scaled pictures", true, 0, 0},
-    {"input", 0, WS2_OPT_CHOICE, &o.input, "raw|masked", "masked: what is not fg is black", true, 0, 0},
+    {"input", 0, WS2_OPT_CHOICE, &o.input, "raw|masked", "masked: what is not fg is filled as learnt", true, 0,
+     0},
     {"size", 0, WS2_OPT_INT, &o.size, "N", "side of the network's input; 0: as learnt", true, 0, 8192},
     {"stride", 0, WS2_OPT_CHOICE, &o.stride, "32|16", "for weights that do not say", true, 0, 0},
     {"batch", 0, WS2_OPT_INT, &o.batch, "N", "frames at a time", false, 1, 1024},
@@ -53,12 +55,6 @@ struct session {
     struct ws2_cam *cam;
     int64_t frames;
 };
-
-static void must(int status, const struct ws2_error *error)
-{
-    if (status < 0)
-        ws2_die(error);
-}
 
 /* ---- the network ------------------------------------------------------------------------------------------ */
 
@@ -85,26 +81,10 @@ static struct nn_tensor *weight(void *model)
 static void open_network(struct session *session)
 {
     struct ws2_error error = {0};
-    struct nn_options nn = {.threads = session->common->threads};
-    struct nn_weights *weights;
-    struct classifier_info info;
     const struct classifier_info fallback = {.net.stride = o.stride ? RESNET_STRIDE_16 : RESNET_STRIDE_32,
                                              .size = 512};
-    if (o.weights == NULL)
-        ws2_die_text(WS2_ERR_USAGE, "-w FILE is needed: the weights of a classifier");
-    if (nn_device_parse(session->common->device, &nn.device, &nn.device_index) < 0)
-        ws2_die_text(WS2_ERR_USAGE, "--device: '%s' is none of cpu, cuda, cuda:N, auto",
-                     session->common->device);
-    nn_precision_parse(session->common->precision, &nn.precision);
-    must(nn_weights_open(&weights, o.weights, NULL, &error), &error);
-    if (classifier_info_read(&info, weights, &fallback, &error) < 0) {
-        ws2_error_prefix(&error, "%s", o.weights);
-        ws2_die(&error);
-    }
-    must(nn_open(&session->nn, &nn, &error), &error);
-    must(classifier_open(&session->classifier, session->nn, &info, &error), &error);
-    must(classifier_load(&session->classifier, weights, o.weights, &error), &error);
-    nn_weights_close(weights);
+    session->nn = network_context(session->common);
+    must(classifier_read(&session->classifier, session->nn, o.weights, &fallback, &error), &error);
 }
 
 static void read_scales(struct ws2_cam_options *cam)
@@ -198,13 +178,21 @@ int main(int argc, char **argv)
     struct session session = {.common = &common};
     const char **path = common.operands ? common.operand : &standard_input;
     const int paths = common.operands ? common.operands : 1;
+    if (o.weights == NULL)
+        ws2_die_text(WS2_ERR_USAGE, "-w FILE is needed: the weights of a classifier");
     struct ws2_reader *reader =
         ws2_cli_reader(&common, path[0]); /* a missing file is told before 0.5 s of loading */
     open_network(&session);
     open_cam(&session);
     const int size = o.size ? (int)o.size : session.classifier.info.size;
-    const struct ws2_cam_stream_options stream = {size,  o.input == 1, (int)o.batch, common.threads,
-                                                  begin, done,         &session};
+    const struct ws2_cam_stream_options stream = {.size = size,
+                                                  .masked = o.input == 1,
+                                                  .fill_mean = session.classifier.info.fill_mean,
+                                                  .batch = (int)o.batch,
+                                                  .threads = common.threads,
+                                                  .begin = begin,
+                                                  .done = done,
+                                                  .context = &session};
     struct ws2_writer *writer = common.check ? NULL : ws2_cli_writer(&common);
     ws2_cli_progress_begin(&common, "frames", 0);
     for (int i = 0; i < paths; i++) {

@@ -6,6 +6,7 @@
 
 #include "cli/cli.h"
 #include "models/classifier.h"
+#include "network.h"
 #include "train/train.h"
 
 static struct {
@@ -29,7 +30,7 @@ static struct {
        .init = "none"};
 
 #define BACKBONES "resnet18|resnet34|resnet50|resnet101"
-static const char *const backbones[] = {"resnet18", "resnet34", "resnet50", "resnet101"};
+static const int depths[] = {18, 34, 50, 101};
 
 static const struct ws2_option options[] = {
     {"output", 'o', WS2_OPT_TEXT, &o.output, "FILE", "the weights, .safetensors", 0, 0, 0},
@@ -81,15 +82,8 @@ static const struct ws2_program program = {
 struct session {
     struct nn *nn;
     struct classifier classifier;
-    struct ws2_clips *clips, *val_clips;
-    struct ws2_loader *train, *val;
+    struct ws2_data data;
 };
-
-static void must(int status, const struct ws2_error *error)
-{
-    if (status < 0)
-        ws2_die(error);
-}
 
 static void forward(void *model, struct nn_tensor *images, bool training, struct nn_tensor **logits,
                     struct nn_tensor **maps)
@@ -105,29 +99,21 @@ static struct ws2_classifier as_classifier(const struct classifier *classifier)
                                    forward};
 }
 
-static void open_context(struct session *session, const struct ws2_common *common)
+/* The network that the options ask for. */
+static struct classifier_info asked_network(void)
 {
-    struct ws2_error error = {0};
-    struct nn_options nn = {.threads = common->threads};
-    if (nn_device_parse(common->device, &nn.device, &nn.device_index) < 0)
-        ws2_die_text(WS2_ERR_USAGE, "--device: '%s' is none of cpu, cuda, cuda:N, auto", common->device);
-    nn_precision_parse(common->precision, &nn.precision);
-    must(nn_open(&session->nn, &nn, &error), &error);
+    const bool puzzle = o.method == WS2_METHOD_PUZZLE;
+    struct classifier_info info = {.net = {depths[o.backbone], o.stride ? RESNET_STRIDE_16 : RESNET_STRIDE_32,
+                                           puzzle ? RESNET_HEAD_MAPS : RESNET_HEAD_FC, (int)o.classes},
+                                   .size = (int)o.size,
+                                   .exclusive = !puzzle,
+                                   .fill_mean = o.fill == WS2_FILL_MEAN};
+    for (int c = 0; c < o.classes; c++)
+        snprintf(info.class_name[c], sizeof info.class_name[c], "%s", ws2_class_name(c));
+    return info;
 }
 
-static void close_session(struct session *session)
-{
-    ws2_loader_close(session->train);
-    ws2_loader_close(session->val);
-    ws2_clips_close(session->clips);
-    ws2_clips_close(session->val_clips);
-    classifier_close(&session->classifier);
-    nn_close(session->nn);
-}
-
-/* ---- data ------------------------------------------------------------------------------------------------- */
-
-static struct ws2_loader_options loader_options(const struct ws2_common *common, bool training)
+static struct ws2_loader_options loader_options(const struct ws2_common *common)
 {
     return (struct ws2_loader_options){.classes = (int)o.classes,
                                        .background = (enum ws2_background)o.background,
@@ -135,7 +121,6 @@ static struct ws2_loader_options loader_options(const struct ws2_common *common,
                                        .bg_source = (enum ws2_bg_source)o.bg_source,
                                        .margin = 5,
                                        .size = (int)o.size,
-                                       .training = training,
                                        .balance = o.balance,
                                        .jitter = o.jitter,
                                        .hue = o.hue,
@@ -146,66 +131,30 @@ static struct ws2_loader_options loader_options(const struct ws2_common *common,
                                        .threads = common->threads > 2 ? common->threads / 2 : 1};
 }
 
-static void open_data(struct session *session, const struct ws2_common *common)
-{
-    struct ws2_error error = {0};
-    const struct ws2_loader_options train = loader_options(common, true), val = loader_options(common, false);
-    must(ws2_clips_open(&session->clips, common->operand, common->operands, &error), &error);
-    const int count = ws2_clips_count(session->clips);
-    bool *mark = calloc((size_t)count + 1, sizeof *mark); /* of clips to validate on, then of the others */
-    if (mark == NULL)
-        ws2_die_text(WS2_ERR_SYSTEM, "out of memory");
-    if (o.validation.count > 0) {
-        must(ws2_clips_open(&session->val_clips, o.validation.item, o.validation.count, &error), &error);
-        must(ws2_loader_open(&session->val, session->val_clips, NULL, &val, &error), &error);
-    } else {
-        must(ws2_clips_split(session->clips, o.val_share, common->seed, mark, &error), &error);
-        must(ws2_loader_open(&session->val, session->clips, mark, &val, &error), &error);
-    }
-    for (int i = 0; i < count; i++)
-        mark[i] = !mark[i];
-    must(ws2_loader_open(&session->train, session->clips, mark, &train, &error), &error);
-    free(mark);
-}
-
 /* ---- training --------------------------------------------------------------------------------------------- */
 
 static void open_network(struct session *session, const struct ws2_common *common)
 {
     struct ws2_error error = {0};
-    const bool puzzle = o.method == WS2_METHOD_PUZZLE;
-    struct classifier_info info = {.net = {classifier_depth(backbones[o.backbone]),
-                                           o.stride ? RESNET_STRIDE_16 : RESNET_STRIDE_32,
-                                           puzzle ? RESNET_HEAD_MAPS : RESNET_HEAD_FC, (int)o.classes},
-                                   .size = (int)o.size,
-                                   .exclusive = !puzzle};
+    const struct classifier_info info = asked_network();
+    if (o.method == WS2_METHOD_PUZZLE && !classifier_fits_quarters(&info))
+        ws2_die_text(WS2_ERR_USAGE, "--size %d does not cut into quarters; a multiple of %d does", info.size,
+                     o.stride ? 32 : 64);
     must(classifier_open(&session->classifier, session->nn, &info, &error), &error);
-    nn_params_init(session->classifier.params, (uint64_t)common->seed);
-    if (strcmp(o.init, "none") != 0) {
-        struct nn_weights *weights;
-        struct nn_load_report report;
-        must(nn_weights_open(&weights, o.init, NULL, &error), &error);
-        must(classifier_pretrained(&session->classifier, weights, o.init, &report, &error), &error);
-        nn_weights_close(weights);
-        ws2_note("%s", report.text);
-    }
-    must(nn_check(session->nn, &error), &error);
+    const char *path = strcmp(o.init, "none") == 0 ? NULL : o.init;
+    struct nn_load_report report;
+    must(classifier_begin(&session->classifier, (uint64_t)common->seed, path, &report, &error), &error);
+    if (path)
+        ws2_note("%s: %s", path, report.text);
 }
 
 /* What a later program must know of the network; the rest of the run is told by ws2_train_describe. */
 static void fill_meta(struct ws2_meta *meta, const struct session *session)
 {
-    static const char *const precision[] = {"auto", "f32", "bf16", "f64"};
-    const bool puzzle = o.method == WS2_METHOD_PUZZLE;
-    ws2_meta_set(meta, "ws2", "%s", WS2_VERSION);
-    ws2_meta_set(meta, "class_names", "%s", o.classes == 3 ? "after,before,bg" : "after,before");
-    ws2_meta_set(meta, "size", "%lld", (long long)o.size);
-    ws2_meta_set(meta, "backbone", "%s", backbones[o.backbone]);
-    ws2_meta_set(meta, "stride", "%d", o.stride ? 16 : 32);
-    ws2_meta_set(meta, "head", "%s", puzzle ? "maps" : "fc");
-    ws2_meta_set(meta, "probability", "%s", puzzle ? "sigmoid" : "softmax");
-    ws2_meta_set(meta, "init", "%s", *session->classifier.digest ? session->classifier.digest : "none");
-    ws2_meta_set(meta, "precision", "%s", precision[nn_precision(session->nn)]);
+    struct classifier_fact fact[CLASSIFIER_FACTS_MAX];
+    const int facts = classifier_facts(&session->classifier, fact);
+    for (int i = 0; i < facts; i++)
+        ws2_meta_set(meta, fact[i].key, "%s", fact[i].value);
 }
 
 static int report(void *context, int64_t step, int64_t steps, double loss, double rate,
@@ -223,11 +172,23 @@ static int report(void *context, int64_t step, int64_t steps, double loss, doubl
     return 0;
 }
 
-static int train(struct session *session, const struct ws2_common *common)
+static void open_data(struct session *session, const struct ws2_common *common)
 {
     struct ws2_error error = {0};
-    struct ws2_meta meta = {0};
+    const struct ws2_data_options data = {.path = common->operand,
+                                          .paths = common->operands,
+                                          .validation = o.validation.item,
+                                          .validations = o.validation.count,
+                                          .share = o.val_share,
+                                          .loader = loader_options(common)};
+    must(ws2_data_open(&session->data, &data, &error), &error);
+}
+
+static struct ws2_train_options plan_run(const struct session *session)
+{
+    struct ws2_error error = {0};
     const struct ws2_recipe_options recipe = {(enum ws2_recipe)o.recipe, o.lr, o.momentum, o.weight_decay};
+    const struct classifier *classifier = &session->classifier;
     struct ws2_train_options run = {.loss = {.method = (enum ws2_method)o.method,
                                              .loss = (enum ws2_loss)o.loss,
                                              .level = (enum ws2_puzzle_level)o.compare,
@@ -237,31 +198,36 @@ static int train(struct session *session, const struct ws2_common *common)
                                     .output = o.output,
                                     .log = o.log,
                                     .resume = o.resume,
-                                    .meta = &meta,
                                     .report = report};
-    if (o.epochs != floor(o.epochs) && !isnan(o.epochs))
-        ws2_die_text(WS2_ERR_USAGE, "--epochs: %g is not a whole number", o.epochs);
-    open_network(session, common);
-    if (o.epochs == 0) { /* the network as it begins */
-        fill_meta(&meta, session);
-        must(ws2_checkpoint_save(session->classifier.params, &meta, o.output, &error), &error);
-        return 0;
-    }
-    open_data(session, common);
-    const bool pretrained = strcmp(o.init, "none") != 0;
-    must(ws2_plan_make(&run.plan, &recipe, run.loss.method, pretrained, session->classifier.params,
-                       classifier_head_pattern(session->classifier.info.net.head), &error),
+    must(ws2_plan_make(&run.plan, &recipe, run.loss.method, *classifier->digest != '\0', classifier->params,
+                       classifier_head_pattern(classifier->info.net.head), &error),
          &error);
     run.epochs = isnan(o.epochs) ? run.plan.epochs : (int64_t)o.epochs;
-    ws2_train_describe(&meta, session->train, session->val, &run);
+    return run;
+}
+
+static int train(struct session *session, const struct ws2_common *common)
+{
+    struct ws2_error error = {0};
+    struct ws2_meta meta = {0};
+    if (o.epochs != 0)
+        open_data(session, common);
+    open_network(session, common);
     fill_meta(&meta, session);
+    if (o.epochs == 0) { /* the network as it begins */
+        if (!o.check)
+            must(ws2_checkpoint_save(session->classifier.params, &meta, o.output, &error), &error);
+        return 0;
+    }
+    struct ws2_train_options run = plan_run(session);
+    ws2_train_describe(&meta, session->data.train, session->data.val, &run);
+    run.meta = &meta;
     if (o.check)
         return 0;
     const struct ws2_classifier net = as_classifier(&session->classifier);
-    ws2_cli_progress_begin(common, "steps", run.epochs * ws2_loader_steps(session->train));
-    const int status = ws2_train_run(session->nn, &net, session->train, session->val, &run, &error);
+    ws2_cli_progress_begin(common, "steps", run.epochs * ws2_loader_steps(session->data.train));
+    must(ws2_train_run(session->nn, &net, session->data.train, session->data.val, &run, &error), &error);
     ws2_cli_progress_end();
-    must(status, &error);
     return 0;
 }
 
@@ -273,31 +239,35 @@ static void print_row(const char *name, int64_t correct, int64_t samples)
            100 * (double)correct / (double)samples);
 }
 
+/* The weights, and the options that they decide. */
+static void open_evaluated(struct session *session)
+{
+    struct ws2_error error = {0};
+    const struct classifier_info fallback = asked_network();
+    must(classifier_read(&session->classifier, session->nn, o.evaluate, &fallback, &error), &error);
+    const struct classifier_info *info = &session->classifier.info;
+    for (int c = 0; c < info->net.classes; c++)
+        if (strcmp(info->class_name[c], ws2_class_name(c)) != 0)
+            ws2_die_text(WS2_ERR_MODEL, "%s: class %d is '%s'; known are after, before, bg, in this order",
+                         o.evaluate, c, info->class_name[c]);
+    o.size = info->size;
+    o.fill = info->fill_mean ? WS2_FILL_MEAN : WS2_FILL_BLACK;
+    o.classes = o.background == WS2_BACKGROUND_KEEP ? 2 : info->net.classes;
+}
+
 static int evaluate(struct session *session, const struct ws2_common *common)
 {
     struct ws2_error error = {0};
-    struct nn_weights *weights;
-    struct classifier_info info;
-    const struct classifier_info fallback = {.net.stride = o.stride ? RESNET_STRIDE_16 : RESNET_STRIDE_32,
-                                             .size = (int)o.size};
-    struct ws2_accuracy a;
-    must(nn_weights_open(&weights, o.evaluate, NULL, &error), &error);
-    if (classifier_info_read(&info, weights, &fallback, &error) < 0) {
-        ws2_error_prefix(&error, "%s", o.evaluate);
-        ws2_die(&error);
-    }
-    must(classifier_open(&session->classifier, session->nn, &info, &error), &error);
-    must(classifier_load(&session->classifier, weights, o.evaluate, &error), &error);
-    o.size = info.size;
-    o.classes = o.background == WS2_BACKGROUND_KEEP ? 2 : info.net.classes;
-    must(ws2_clips_open(&session->clips, common->operand, common->operands, &error), &error);
-    nn_weights_close(weights);
-    const struct ws2_loader_options options = loader_options(common, false);
-    must(ws2_loader_open(&session->val, session->clips, NULL, &options, &error), &error);
+    struct ws2_data *data = &session->data;
+    open_evaluated(session);
+    const struct ws2_loader_options options = loader_options(common);
+    must(ws2_clips_open(&data->clips, common->operand, common->operands, &error), &error);
+    must(ws2_loader_open(&data->val, data->clips, NULL, &options, &error), &error);
     if (o.check)
         return 0;
     const struct ws2_classifier net = as_classifier(&session->classifier);
-    must(ws2_train_evaluate(session->nn, &net, session->val, &a, &error), &error);
+    struct ws2_accuracy a;
+    must(ws2_train_evaluate(session->nn, &net, data->val, &a, &error), &error);
     int64_t samples = 0, correct = 0;
     printf("class\tframes\tcorrect\taccuracy\n");
     for (int c = 0; c < o.classes; c++) {
@@ -314,12 +284,16 @@ int main(int argc, char **argv)
     ws2_cli_version_line(nn_version());
     const struct ws2_common common = ws2_cli_begin(&program, argc, argv);
     struct session session = {0};
+    if ((o.output != NULL) == (o.evaluate != NULL))
+        ws2_die_text(WS2_ERR_USAGE, "one of -o FILE and --evaluate FILE is needed");
     if (common.operands == 0 && (o.epochs != 0 || o.evaluate))
         ws2_die_text(WS2_ERR_USAGE, "no input files");
-    if (o.evaluate == NULL && o.output == NULL)
-        ws2_die_text(WS2_ERR_USAGE, "-o FILE or --evaluate FILE is needed");
-    open_context(&session, &common);
+    if (o.epochs != floor(o.epochs) && !isnan(o.epochs))
+        ws2_die_text(WS2_ERR_USAGE, "--epochs: %g is not a whole number", o.epochs);
+    session.nn = network_context(&common);
     const int code = o.evaluate ? evaluate(&session, &common) : train(&session, &common);
-    close_session(&session);
+    ws2_data_close(&session.data);
+    classifier_close(&session.classifier);
+    nn_close(session.nn);
     return ws2_cli_end(NULL, code);
 }

@@ -167,8 +167,9 @@ static int take_rgb(const struct run *run, struct scratch *scratch, struct job *
     return status < 0 ? status : ws2_resizer_u8(scratch->rgb, job->rgb, rgb->data, 3, &job->error);
 }
 
-static int apply_mask(struct scratch *scratch, struct job *job)
+static int apply_mask(const struct run *run, struct scratch *scratch, struct job *job)
 {
+    static const uint8_t colour[2][3] = {{0, 0, 0}, {124, 116, 104}}; /* black; 255 * the ImageNet mean */
     struct ws2_tensor fg;
     const size_t pixels = (size_t)job->side_h * (size_t)job->side_w;
     int status = ws2_record_want(job->record, "fg", WS2_U8, 2, &fg, &job->error);
@@ -193,7 +194,7 @@ static int apply_mask(struct scratch *scratch, struct job *job)
     }
     for (size_t i = 0; status >= 0 && i < pixels; i++) {
         if (mask[i] == 0)
-            memset(job->rgb + 3 * i, 0, 3);
+            memcpy(job->rgb + 3 * i, colour[run->options->fill_mean], 3);
     }
     return status;
 }
@@ -208,7 +209,7 @@ static void decode(void *context, void *item, int worker)
         return;
     job->status = take_rgb(run, scratch, job, &rgb);
     if (job->status >= 0 && run->options->masked)
-        job->status = apply_mask(scratch, job);
+        job->status = apply_mask(run, scratch, job);
 }
 
 /* ---- packing and writing ---------------------------------------------------------------------------------- */

@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "nn/internal.h"
@@ -346,12 +347,15 @@ static int write_file(const struct nn_saver *saver, const char *header, size_t l
                       struct ws2_error *error)
 {
     size_t room = strlen(saver->path) + 5;
+    struct stat info;
+    if (stat(saver->path, &info) == 0 && !S_ISREG(info.st_mode)) /* a device would be replaced */
+        return ws2_fail(error, WS2_ERR_SYSTEM, "%s: not a regular file", saver->path);
     char *temporary = malloc(room);
     if (!temporary)
         return ws2_fail(error, WS2_ERR_SYSTEM, "out of memory");
     snprintf(temporary, room, "%s.tmp", saver->path);
     FILE *file = fopen(temporary, "wbe");
-    int status = file ? 0 : ws2_fail_errno(error, "%s", temporary);
+    int status = file ? 0 : ws2_fail_errno(error, "%s: cannot create", saver->path);
     if (file) {
         bool good = write_all(file, saver, header, length);
         int reason = errno;

@@ -238,10 +238,12 @@ static int split_role(const struct ws2_clips *clips, enum ws2_role role, double 
         if (clip->role == role && clip->sequence >= sequences)
             sequences = clip->sequence + 1;
     }
-    if (sequences < 2)
+    if (sequences == 0)
+        return ws2_fail(error, WS2_ERR_INPUT, "no %s frames among the files", ws2_role_name(role));
+    if (sequences == 1)
         return ws2_fail(error, WS2_ERR_INPUT,
-                        "%d sequence(s) with role %s, but a split needs two: name validation files instead",
-                        (int)sequences, ws2_role_name(role));
+                        "one %s sequence alone cannot be split: name validation files instead",
+                        ws2_role_name(role));
     int64_t take = llround(share * (double)sequences);
     take = take < 1 ? 1 : take > sequences - 1 ? sequences - 1 : take;
     int64_t *order = ws2_calloc((size_t)sequences, 2 * sizeof *order);

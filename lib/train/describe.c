@@ -4,9 +4,7 @@ static int describe_data(struct ws2_meta *meta, const struct ws2_loader *train, 
 {
     static const char *const flip[] = {"none", "h", "v", "hv"};
     const struct ws2_loader_options *l = ws2_loader_settings(train);
-    int bad = ws2_meta_set(meta, "class_names", "%s", l->classes == 3 ? "after,before,bg" : "after,before");
-    bad |= ws2_meta_set(meta, "size", "%d", l->size);
-    bad |= ws2_meta_set(meta, "mean", "0.485,0.456,0.406");
+    int bad = ws2_meta_set(meta, "mean", "0.485,0.456,0.406");
     bad |= ws2_meta_set(meta, "std", "0.229,0.224,0.225");
     bad |= ws2_meta_set(meta, "background", "%s, fill %s, bg from %s, margin %d",
                         l->background == WS2_BACKGROUND_KEEP ? "keep" : "remove",
@@ -31,7 +29,6 @@ int ws2_train_describe(struct ws2_meta *meta, const struct ws2_loader *train, co
     const struct ws2_plan *plan = &options->plan;
     const bool puzzle = loss->method == WS2_METHOD_PUZZLE;
     int bad = describe_data(meta, train, val);
-    bad |= ws2_meta_set(meta, "ws2", "%s", WS2_VERSION);
     bad |= ws2_meta_set(meta, "method", "%s", puzzle ? "puzzle" : "standard");
     if (puzzle)
         bad |=

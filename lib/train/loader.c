@@ -126,7 +126,7 @@ static int list_samples(struct ws2_loader *loader, const bool *use, struct ws2_e
     for (int c = 0; status == WS2_OK && c < o->classes; c++) {
         if (ws2_loader_class_samples(loader, c) == 0)
             status = ws2_fail(error, WS2_ERR_INPUT, "no %s frames among the %s files", ws2_class_name(c),
-                              o->training ? "training" : "validation");
+                              o->training ? "training" : "validation or test");
     }
     return status;
 }

@@ -41,6 +41,12 @@ static struct ws2_terms puzzle(struct nn *nn, const struct ws2_classifier *net,
     struct nn_tensor *merged = nn_untile(nn, parts);
     if (whole == NULL && nn_error(nn) == NULL)
         nn_fail(nn, WS2_ERR_MODEL, "puzzle needs a network with a class convolution");
+    if (nn_dim(whole, 2) != nn_dim(merged, 2) ||
+        nn_dim(whole, 3) != nn_dim(merged, 3)) /* may not broadcast */
+        nn_fail(nn, WS2_ERR_USAGE,
+                "the maps of quarters, %lldx%lld together, do not fit the whole's, %lldx%lld",
+                (long long)nn_dim(merged, 3), (long long)nn_dim(merged, 2), (long long)nn_dim(whole, 3),
+                (long long)nn_dim(whole, 2));
     terms.class = nn_multilabel_soft_margin(nn, terms.logits, y);
     terms.tile = nn_multilabel_soft_margin(nn, nn_global_avg_pool(nn, merged), y);
     if (options->level == WS2_PUZZLE_CAM) {

@@ -1,10 +1,12 @@
 #include "train/internal.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -98,12 +100,30 @@ static void copy_rows(FILE *to, FILE *from, int64_t last)
     free(line);
 }
 
+/* What is there and no file: a terminal, a pipe, a device, a folder. */
+static bool is_special(const char *path)
+{
+    struct stat info;
+    return stat(path, &info) == 0 && !S_ISREG(info.st_mode);
+}
+
+/* A terminal or a pipe can only be written as it is. */
+static int open_special_log(struct run *run, const char *path)
+{
+    run->log = fopen(path, "we");
+    if (run->log == NULL || fputs(log_header, run->log) < 0 || fflush(run->log) != 0)
+        return ws2_fail_errno(run->error, "%s", path);
+    return WS2_OK;
+}
+
 static int open_log(struct run *run)
 {
     const char *path = run->options->log;
     char *temporary = NULL;
     if (path == NULL)
         return WS2_OK;
+    if (is_special(path))
+        return open_special_log(run, path);
     if (asprintf(&temporary, "%s.tmp", path) < 0)
         return ws2_fail(run->error, WS2_ERR_SYSTEM, "out of memory");
     int status = WS2_OK;
@@ -295,11 +315,33 @@ static int loop(struct run *run, int size)
     return WS2_TRAIN_DONE;
 }
 
+/* That the weights cannot be written is told before the work, not after it. */
+static int try_output(struct run *run)
+{
+    const char *output = run->options->output;
+    char *temporary = NULL;
+    if (is_special(output))
+        return ws2_fail(run->error, WS2_ERR_SYSTEM, "%s: not a regular file", output);
+    if (asprintf(&temporary, "%s.tmp", run->last) < 0)
+        return ws2_fail(run->error, WS2_ERR_SYSTEM, "out of memory");
+    const int file = open(temporary, O_WRONLY | O_CREAT | O_CLOEXEC, 0666);
+    const int status = file < 0 ? ws2_fail_errno(run->error, "%s: cannot create", output) : WS2_OK;
+    if (file >= 0) {
+        close(file);
+        unlink(temporary);
+    }
+    free(temporary);
+    return status;
+}
+
 static int begin(struct run *run)
 {
     const struct ws2_train_options *o = run->options;
     if (asprintf(&run->best, "%s.best", o->output) < 0 || asprintf(&run->last, "%s.last", o->output) < 0)
         return ws2_fail(run->error, WS2_ERR_SYSTEM, "out of memory");
+    const int status = try_output(run);
+    if (status < 0)
+        return status;
     run->optim = nn_optim_new(run->net->params, &o->plan.optim);
     if (run->optim == NULL)
         return nn_check(run->nn, run->error) < 0 ? run->error->status

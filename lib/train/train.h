@@ -110,6 +110,26 @@ int ws2_loader_start(struct ws2_loader *loader, int64_t epoch, struct ws2_error 
 /* 1: a batch, valid until the next call; 0: the epoch is over; or a status. */
 int ws2_loader_next(struct ws2_loader *loader, struct ws2_batch *batch, struct ws2_error *error);
 
+/* ---- data: both loaders of a training ---------------------------------------------------------------------- */
+
+struct ws2_data_options {
+    const char *const *path; /* files to learn from */
+    int paths;
+    const char *const *validation; /* files to validate on; none: sequences of `path` are held back for it */
+    int validations;
+    double share;                     /* of the sequences held back, as in ws2_clips_split */
+    struct ws2_loader_options loader; /* of both; `training` is set here */
+};
+
+struct ws2_data {
+    struct ws2_clips *clips, *val_clips; /* val_clips: NULL where sequences are held back */
+    struct ws2_loader *train, *val;
+};
+
+/* Errors of the three functions behind it; nothing is left open then. */
+int ws2_data_open(struct ws2_data *data, const struct ws2_data_options *options, struct ws2_error *error);
+void ws2_data_close(struct ws2_data *data); /* zeroed is fine */
+
 /* Rows of mask u8 [h,w] 0/1: every pixel within `margin` pixels of a set one in both directions (a square)
  * becomes 1. scratch: h*w bytes. */
 void ws2_mask_grow(uint8_t *mask, uint8_t *scratch, int width, int height, int margin);
@@ -249,9 +269,8 @@ struct ws2_train_options {
     void *context;
 };
 
-/* Adds all that decides the result, but for network and initial weights: ws2 (version), method, class_names, size,
- * mean, std, background, loss, optimiser, schedule, batch, augment, samples, seed. A resumed run must agree in
- * every entry. */
+/* Adds all that decides the result, but for the network and its first weights: method, mean, std, background, loss,
+ * optimiser, schedule, batch, augment, samples, seed. A resumed run must agree in every entry. */
 int ws2_train_describe(struct ws2_meta *meta, const struct ws2_loader *train, const struct ws2_loader *val,
                        const struct ws2_train_options *options);
 

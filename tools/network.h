@@ -1,0 +1,27 @@
+/* What the two programs that run a network share. */
+#ifndef TOOLS_NETWORK_H
+#define TOOLS_NETWORK_H
+
+#include "cli/cli.h"
+#include "nn/nn.h"
+
+static inline void must(int status, const struct ws2_error *error)
+{
+    if (status < 0)
+        ws2_die(error);
+}
+
+/* The context that -j, --device and --precision ask for; dies where that is not to be had. */
+static inline struct nn *network_context(const struct ws2_common *common)
+{
+    struct ws2_error error = {0};
+    struct nn_options options = {.threads = common->threads};
+    struct nn *nn;
+    if (nn_device_parse(common->device, &options.device, &options.device_index) < 0)
+        ws2_die_text(WS2_ERR_USAGE, "--device: '%s' is none of cpu, cuda, cuda:N, auto", common->device);
+    nn_precision_parse(common->precision, &options.precision);
+    must(nn_open(&nn, &options, &error), &error);
+    return nn;
+}
+
+#endif

@@ -53,8 +53,9 @@ else
 TORCH_INC := -isystem $(LIBTORCH)/include -isystem $(LIBTORCH)/include/torch/csrc/api/include
 TORCH_STD := -std=gnu++20
 TORCH_LIBDIR := $(LIBTORCH)/lib
-# The wheels of old were built with the old C++ string; ask the library itself.
-TORCH_ABI := -D_GLIBCXX_USE_CXX11_ABI=$(shell nm -DC $(LIBTORCH)/lib/libc10.so 2>/dev/null | grep -q 'std::__cxx11::basic_string' && echo 1 || echo 0)
+# The wheels of old were built with the old C++ string; ask the library itself. (Not grep -q: it leaves before
+# nm has written all, and with pipefail that counts as a failure.)
+TORCH_ABI := -D_GLIBCXX_USE_CXX11_ABI=$(shell nm -DC $(LIBTORCH)/lib/libc10.so 2>/dev/null | grep 'std::__cxx11::basic_string' >/dev/null && echo 1 || echo 0)
 endif
 CXXFLAGS = $(TORCH_STD) -Wall -Wextra -Wno-unused-parameter $(OPT) -pthread $(TORCH_ABI)
 TORCH_LIBS = $(if $(TORCH_LIBDIR),-L$(TORCH_LIBDIR) -Wl$(,)-rpath$(,)$(TORCH_LIBDIR)) \

@@ -19,7 +19,7 @@ static struct {
     .size = "256", .frames = 16, .rate = 12, .clips = 16, .val_clips = 4, .test_clips = 4, .quality = 95};
 
 /* Numbers of the preset that options replace; NAN where none does. */
-enum { SPEED, SCALE, UNWANTED, MISS, CLEAR, HUE, ROLLING, SLIDING, NOISE, DRIFT, OPTICS, REALS };
+enum { SPEED, SCALE, UNWANTED, MISS, CLEAR, HUE, PRINT, ROLLING, SLIDING, NOISE, DRIFT, OPTICS, REALS };
 static double real[REALS];
 
 static const struct ws2_option options[] = {
@@ -37,6 +37,7 @@ static const struct ws2_option options[] = {
     {"miss", 0, WS2_OPT_REAL, &real[MISS], "X", "share of unwanted that the sorter misses", true, 0, 1},
     {"clear", 0, WS2_OPT_REAL, &real[CLEAR], "X", "share of clear ones among unwanted", true, 0, 1},
     {"hue", 0, WS2_OPT_REAL, &real[HUE], "X", "share of opaque ones in wanted hues", true, 0, 1},
+    {"print", 0, WS2_OPT_REAL, &real[PRINT], "X", "share of items with labels and coloured caps", true, 0, 1},
     {"rolling", 0, WS2_OPT_REAL, &real[ROLLING], "X", "share of bottles and jars that roll", true, 0, 1},
     {"sliding", 0, WS2_OPT_REAL, &real[SLIDING], "X", "share of other items that slide", true, 0, 1},
     {"speed", 0, WS2_OPT_REAL, &real[SPEED], "X", "belt travel per frame, of the longer side", true, 0, 1},
@@ -87,9 +88,9 @@ static struct ws2_synth_config make_config(const struct ws2_common *common)
     config.direction = (enum ws2_synth_direction)want.direction;
     if (want.difference > 0)
         config.difference = (enum ws2_synth_difference)(want.difference - 1);
-    double *const value[REALS] = {&config.speed, &config.scale, &config.unwanted, &config.miss,
-                                  &config.clear, &config.hue,   &config.rolling,  &config.sliding,
-                                  &config.noise, &config.drift, &config.optics};
+    double *const value[REALS] = {&config.speed,   &config.scale, &config.unwanted, &config.miss,
+                                  &config.clear,   &config.hue,   &config.print,    &config.rolling,
+                                  &config.sliding, &config.noise, &config.drift,    &config.optics};
     for (int i = 0; i < REALS; i++)
         *value[i] = isnan(real[i]) ? *value[i] : real[i];
     return config;

@@ -236,12 +236,13 @@ static char *settings_text(const struct ws2_synth_dataset *dataset)
         "version=%s\nsize=%lldx%lld\nframes=%lld\nseed=%llu\nplant=%llu\ndirection=%d\ncamera-difference=%"
         "d\nspeed=%.10g\n"
         "density=%.10g\noverlap=%.10g\nscale=%.10g\nunwanted=%.10g\nmiss=%.10g\nclear=%.10g\nhue=%.10g\n"
-        "rolling=%.10g\nsliding=%.10g\nnoise=%.10g\ndrift=%.10g\noptics=%.10g\nitems=%08x\nquality=%d\nvideo="
+        "print=%.10g\nrolling=%.10g\nsliding=%.10g\nnoise=%.10g\ndrift=%.10g\noptics=%.10g\nitems=%"
+        "08x\nquality=%d\nvideo="
         "%d\nrate=%lld\n",
         WS2_VERSION, (long long)c->width, (long long)c->height, (long long)dataset->frames,
         (unsigned long long)c->seed, (unsigned long long)c->plant, (int)c->direction, (int)c->difference,
-        c->speed, c->density, c->overlap, c->scale, c->unwanted, c->miss, c->clear, c->hue, c->rolling,
-        c->sliding, c->noise, c->drift, c->optics,
+        c->speed, c->density, c->overlap, c->scale, c->unwanted, c->miss, c->clear, c->hue, c->print,
+        c->rolling, c->sliding, c->noise, c->drift, c->optics,
         dataset->cutouts ? ws2_cutouts_digest(dataset->cutouts) : 0, dataset->quality, dataset->video,
         (long long)(dataset->video ? dataset->rate : 0));
     return length < 0 ? NULL : text;

@@ -268,6 +268,16 @@ static void make_motion(const struct ws2_synth_config *config, struct ws2_random
     }
 }
 
+/* An item of one colour: neither label nor cap stand out. Decided by its salt, since the draws of all others must
+ * not move. */
+static void bleach(struct item *item, double print)
+{
+    if ((double)(item->salt >> 8) < print * (double)(1u << 24))
+        return;
+    item->label_from = item->label_to = item->label_half = 0;
+    memcpy(item->cap, item->stuff == STUFF_OPAQUE ? item->albedo : item->haze, sizeof item->cap);
+}
+
 static void make_drawn(const struct ws2_synth_config *config, struct ws2_random *random, struct item *item)
 {
     double pick = ws2_random_uniform(random);
@@ -294,6 +304,7 @@ static void make_drawn(const struct ws2_synth_config *config, struct ws2_random 
     else
         any_paint(random, 0, PAINTS, item->cap);
     make_print(random, &item->print);
+    bleach(item, config->print);
     make_motion(config, random, item, (enum model)model);
     item->crease = draw(random, 20, 45);
 }

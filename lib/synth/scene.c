@@ -23,6 +23,7 @@ void ws2_synth_defaults(struct ws2_synth_config *config, enum ws2_synth_preset p
                                         .miss = 0.05,
                                         .clear = 0.25,
                                         .hue = 0.4,
+                                        .print = 1,
                                         .rolling = 0.15,
                                         .sliding = 0.06,
                                         .noise = 1,
@@ -34,6 +35,7 @@ void ws2_synth_defaults(struct ws2_synth_config *config, enum ws2_synth_preset p
         config->scale = 1.5;
         config->clear = 0.08;
         config->hue = 0.1;
+        config->print = 0.15;
         config->rolling = 0.08;
         config->sliding = 0.03;
         config->noise = 0.5;
@@ -112,9 +114,9 @@ static int check_config(const struct ws2_synth_config *c, struct ws2_error *erro
         double value, low, high;
     } row[] = {{"speed", c->speed, 0, 1},     {"density", c->density, 0, 100}, {"overlap", c->overlap, 0, 1},
                {"scale", c->scale, 0.2, 3},   {"unwanted", c->unwanted, 0, 1}, {"miss", c->miss, 0, 1},
-               {"clear", c->clear, 0, 1},     {"hue overlap", c->hue, 0, 1},   {"rolling", c->rolling, 0, 1},
-               {"sliding", c->sliding, 0, 1}, {"noise", c->noise, 0, 10},      {"drift", c->drift, 0, 0.5},
-               {"optics", c->optics, 0, 2}};
+               {"clear", c->clear, 0, 1},     {"hue overlap", c->hue, 0, 1},   {"print", c->print, 0, 1},
+               {"rolling", c->rolling, 0, 1}, {"sliding", c->sliding, 0, 1},   {"noise", c->noise, 0, 10},
+               {"drift", c->drift, 0, 0.5},   {"optics", c->optics, 0, 2}};
     int status = 0;
     for (size_t i = 0; i < sizeof row / sizeof *row && status == 0; i++)
         status = check_range(row[i].name, row[i].value, row[i].low, row[i].high, error);

@@ -59,6 +59,7 @@ struct ws2_synth_config {
     double miss;     /* share of the unwanted items that the sorter misses, 0 .. 1 */
     double clear;    /* share of clear ones among the unwanted, 0 .. 1 */
     double hue;      /* share of opaque items whose hue is one of the wanted tints, 0 .. 1 */
+    double print;    /* share of items that may have labels, and caps of a colour of their own, 0 .. 1 */
     double rolling;  /* share of bottles and jars that roll, 0 .. 1 */
     double sliding;  /* share of all others that slide and turn, 0 .. 1 */
     double noise;    /* sensor noise, 1: about 3 grey levels on the belt; 0: none */

@@ -134,6 +134,7 @@ static void refuses_values_out_of_range(void **state)
                {offsetof(struct ws2_synth_config, miss), -1},
                {offsetof(struct ws2_synth_config, clear), NAN},
                {offsetof(struct ws2_synth_config, hue), INFINITY},
+               {offsetof(struct ws2_synth_config, print), -0.5},
                {offsetof(struct ws2_synth_config, rolling), 1.5},
                {offsetof(struct ws2_synth_config, sliding), -0.5},
                {offsetof(struct ws2_synth_config, noise), 11},

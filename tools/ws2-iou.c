@@ -18,7 +18,7 @@ struct row {
 
 struct job {
     const char *mask, *truth;
-    bool by_seq, centre, ignore, json;
+    bool by_seq, centre, ignore, json, whole;
     double min;
     struct row *row;
     int rows;
@@ -53,6 +53,10 @@ static int row_find(struct job *job, const char *role, const char *seq)
 /* What produced the masks, as far as the head knows; "-" where it does not. */
 static void read_labels(const struct ws2_head *head, char label[LABELS][64])
 {
+    for (int i = 0; i < LABELS; i++)
+        strcpy(label[i], "-");
+    if (head == NULL) /* no program made the masks */
+        return;
     const char *split = ws2_head_note(head, "split");
     char rule[64];
     snprintf(label[SPLIT], 64, "%s", split ? split : "-");
@@ -83,14 +87,14 @@ static int begin(void *context, const char *path, const struct ws2_head *head, s
     const char *role = ws2_role_name(ws2_head_role(head)), *const need[] = {job->mask, job->truth};
     char label[LABELS][64];
     (void)path;
-    for (int i = 0; i < 2; i++)
+    for (int i = job->whole; i < 2; i++)
         if (ws2_head_find(head, need[i]) == NULL)
             return ws2_fail(error, WS2_ERR_INPUT, "no tensor '%s'", need[i]);
     job->current[0] = row_find(job, "all", "");
     job->current[1] = row_find(job, role, "");
     job->current[2] = job->by_seq ? row_find(job, role, ws2_head_seq(head)[0] ? ws2_head_seq(head) : "-") : 0;
     job->currents = job->by_seq ? 3 : 2;
-    read_labels(head, label);
+    read_labels(job->whole ? NULL : head, label);
     for (int i = 0; i < job->currents; i++) {
         if (job->current[i] < 0)
             return ws2_fail(error, WS2_ERR_SYSTEM, "out of memory");
@@ -106,9 +110,11 @@ static int overlap_read(const struct job *job, struct ws2_record *record, struct
 {
     struct ws2_tensor mask, truth;
     char a[96], b[96];
-    int status = ws2_record_want(record, job->mask, WS2_U8, 2, &mask, error);
+    int status = ws2_record_want(record, job->truth, WS2_U8, 2, &truth, error);
+    if (status >= 0 && job->whole)
+        return ws2_overlap_whole(truth.data, truth.bytes, job->ignore, overlap, error);
     if (status >= 0)
-        status = ws2_record_want(record, job->truth, WS2_U8, 2, &truth, error);
+        status = ws2_record_want(record, job->mask, WS2_U8, 2, &mask, error);
     if (status < 0)
         return status;
     if (!ws2_shape_equal(&mask.shape, &truth.shape))
@@ -177,7 +183,7 @@ static void print_tsv(const struct job *job, const struct row *row)
     printf("\t");
     ws2_cli_field(row->seq);
     printf("\t");
-    ws2_cli_field(job->mask);
+    ws2_cli_field(job->whole ? "whole" : job->mask);
     for (int i = 0; i < LABELS; i++) {
         printf("\t");
         ws2_cli_field(row->label[i]);
@@ -204,7 +210,7 @@ static void print_json(const struct job *job, const struct row *row)
     else
         ws2_cli_json_text(row->seq);
     printf(",\"stage\":");
-    ws2_cli_json_text(job->mask);
+    ws2_cli_json_text(job->whole ? "whole" : job->mask);
     for (int i = 0; i < LABELS; i++) {
         printf(",\"%s\":", label_names[i]);
         if (strcmp(row->label[i], "-") == 0)
@@ -250,6 +256,8 @@ int main(int argc, char **argv)
         {"centre", 0, WS2_OPT_FLAG, &job.centre, NULL, "leave out the first and last frame of every sequence",
          true, 0, 0},
         {"ignore", 0, WS2_OPT_FLAG, &job.ignore, NULL, "leave out pixels whose truth is 255", true, 0, 0},
+        {"whole", 0, WS2_OPT_FLAG, &job.whole, NULL,
+         "score masks of the whole frame: what a blind guess gives", true, 0, 0},
         {"min", 0, WS2_OPT_REAL, &job.min, "X", "exit 1 when the IoU of all frames is below X percent", true,
          0, 100},
         {"json", 0, WS2_OPT_FLAG, &job.json, NULL, "JSON lines instead of a table", true, 0, 0},

@@ -102,6 +102,22 @@ static int64_t overlap_union(const struct ws2_overlap *overlap)
     return overlap->mask + overlap->truth - overlap->both;
 }
 
+int ws2_overlap_whole(const uint8_t *truth, size_t count, bool ignore, struct ws2_overlap *overlap,
+                      struct ws2_error *error)
+{
+    int64_t ignored = 0;
+    *overlap = (struct ws2_overlap){0};
+    for (size_t i = 0; i < count; i++) {
+        if (truth[i] > 1 && !(ignore && truth[i] == WS2_IGNORE))
+            return ws2_fail(error, WS2_ERR_INPUT, "the truth holds %d: neither 0 nor 1", truth[i]);
+        ignored += truth[i] > 1;
+        overlap->truth += truth[i] == 1;
+    }
+    overlap->both = overlap->truth;
+    overlap->pixels = overlap->mask = (int64_t)count - ignored;
+    return WS2_OK;
+}
+
 double ws2_overlap_iou(const struct ws2_overlap *overlap)
 {
     int64_t either = overlap_union(overlap);

@@ -36,6 +36,10 @@ struct ws2_overlap {
 int ws2_overlap_count(const uint8_t *mask, const uint8_t *truth, size_t count, bool ignore,
                       struct ws2_overlap *overlap, struct ws2_error *error);
 
+/* The same for a mask of the whole image: what a guess that knows nothing scores. */
+int ws2_overlap_whole(const uint8_t *truth, size_t count, bool ignore, struct ws2_overlap *overlap,
+                      struct ws2_error *error);
+
 /* Intersection over union, 0..1; 1 when the union is empty. */
 double ws2_overlap_iou(const struct ws2_overlap *overlap);
 

@@ -65,8 +65,14 @@ static void test_brute_force(void **state)
             }
             assert_int_equal(ws2_overlap_count(mask, truth, length[l], ignore, &got, NULL), 0);
             assert_memory_equal(&got, &want, sizeof want);
+            want.mask = want.pixels;
+            want.both = want.truth;
+            assert_int_equal(ws2_overlap_whole(truth, length[l], ignore, &got, NULL), 0);
+            assert_memory_equal(&got, &want, sizeof want);
         }
     }
+    truth[7] = 2;
+    assert_int_equal(ws2_overlap_whole(truth, 40000, true, &(struct ws2_overlap){0}, NULL), WS2_ERR_INPUT);
     memset(mask, 1, 40000);
     struct ws2_overlap o = count(mask, mask, 40000); /* the columns must not overflow */
     assert_int_equal(o.both, 40000);

@@ -177,7 +177,12 @@ $(OUT)/iou/%.coarse.tsv: | coarse
 	@ws2-iou --centre --by-seq $(filter $(OUT)/coarse/$*/%,$(COARSE)) >$@.part
 	@mv $@.part $@
 
-# What masks would score that know nothing of wanted and unwanted: all that lies on the belt.
+# What masks would score that know nothing: the whole frame. And nothing of wanted and unwanted: all that lies on the
+# belt.
+$(OUT)/iou/whole.tsv: | bgmask
+	@mkdir -p $(@D)
+	@ws2-iou --centre --by-seq --whole $(filter $(OUT)/bgmask/test/%,$(BGMASK)) >$@.part
+	@mv $@.part $@
 $(OUT)/iou/foreground.tsv: | bgmask
 	@mkdir -p $(@D)
 	@ws2-iou --centre --by-seq --mask fg $(filter $(OUT)/bgmask/test/%,$(BGMASK)) >$@.part

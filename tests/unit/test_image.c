@@ -1136,7 +1136,7 @@ static void truth_is_above_one_half(void **state)
     const struct ws2_fit plain = {0}, half = {.width = 2, .height = 1}, crop = {0, 0, 2, 1, 0, 0, 0};
     struct ws2_image mask = {0};
     struct ws2_resizer *resizer = NULL;
-    uint8_t out[8];
+    uint8_t out[9 * 4];
     ws2_image_reset(&mask, 4, 2, 1, NULL);
     memcpy(mask.data, "\x00\x7f\x80\xff\xff\x80\x7f\x00", 8);
     assert_int_equal(ws2_fit_truth(&plain, &mask, 4, 2, out, &resizer, NULL), 0);

@@ -286,8 +286,8 @@ static struct classifier_fact fact_of_names(const struct classifier_info *info)
 
 int classifier_facts(const struct classifier *classifier, struct classifier_fact fact[CLASSIFIER_FACTS_MAX])
 {
-    static const char *const precision[] = {"auto", "f32", "bf16", "f64"};
     const struct classifier_info *info = &classifier->info;
+    const struct nn *nn = nn_params_context(classifier->params);
     int n = 0;
     fact[n++] = fact_of("ws2", WS2_VERSION);
     fact[n++] = fact_of_names(info);
@@ -298,6 +298,6 @@ int classifier_facts(const struct classifier *classifier, struct classifier_fact
     fact[n++] = fact_of("probability", info->exclusive ? "softmax" : "sigmoid");
     fact[n++] = fact_of("fill", info->fill_mean ? "mean" : "black");
     fact[n++] = fact_of("init", *classifier->digest ? classifier->digest : "none");
-    fact[n++] = fact_of("precision", precision[nn_precision(nn_params_context(classifier->params))]);
+    fact[n++] = fact_of("precision", nn_precision_name(nn_precision(nn)));
     return n;
 }

@@ -11,8 +11,9 @@ static inline void must(int status, const struct ws2_error *error)
         ws2_die(error);
 }
 
-/* The context that -j, --device and --precision ask for; dies where that is not to be had. */
-static inline struct nn *network_context(const struct ws2_common *common)
+/* The context that -j, --device and --precision ask for; dies where that is not to be had. Afterwards common says what
+ * `auto` came to. */
+static inline struct nn *network_context(struct ws2_common *common)
 {
     struct ws2_error error = {0};
     struct nn_options options = {.threads = common->threads};
@@ -21,6 +22,8 @@ static inline struct nn *network_context(const struct ws2_common *common)
         ws2_die_text(WS2_ERR_USAGE, "--device: '%s' is none of cpu, cuda, cuda:N, auto", common->device);
     nn_precision_parse(common->precision, &options.precision);
     must(nn_open(&nn, &options, &error), &error);
+    common->device = nn_device(nn) == NN_DEVICE_CUDA ? "cuda" : "cpu";
+    common->precision = nn_precision_name(nn_precision(nn));
     return nn;
 }
 

@@ -30,8 +30,8 @@ static const struct ws2_option options[] = {
      0},
     {"flip", 0, WS2_OPT_CHOICE, &o.flip, "auto|no|yes", "add the mirrored picture's map", true, 0, 0},
     {"kernel", 0, WS2_OPT_CHOICE, &o.kernel, "auto|linear|cubic", "of scaled pictures", true, 0, 0},
-    {"input", 0, WS2_OPT_CHOICE, &o.input, "raw|masked", "masked: what is not fg is filled as learnt", true, 0,
-     0},
+    {"input", 0, WS2_OPT_CHOICE, &o.input, "raw|masked", "masked: what is not fg is filled as learnt", true,
+     0, 0},
     {"size", 0, WS2_OPT_INT, &o.size, "N", "side of the network's input; 0: as learnt", true, 0, 8192},
     {"stride", 0, WS2_OPT_CHOICE, &o.stride, "32|16", "for weights that do not say", true, 0, 0},
     {"batch", 0, WS2_OPT_INT, &o.batch, "N", "frames at a time", false, 1, 1024},
@@ -49,7 +49,7 @@ static const struct ws2_program program = {
     .options = options};
 
 struct session {
-    const struct ws2_common *common;
+    struct ws2_common *common;
     struct nn *nn;
     struct classifier classifier;
     struct ws2_cam *cam;
@@ -127,6 +127,12 @@ static void open_cam(struct session *session)
                                             .has_layer = has_layer,
                                             .forward = forward,
                                             .weight = weight};
+    /* The history tells what was done. */
+    o.method = (int)cam.method + 1;
+    o.flip = cam.flip ? YES : NO;
+    o.kernel = (int)cam.kernel + 1;
+    o.stride = classifier->info.net.stride == RESNET_STRIDE_16;
+    o.size = o.size ? o.size : classifier->info.size;
     must(ws2_cam_open(&session->cam, session->nn, &network, &cam, &error), &error);
 }
 
@@ -166,7 +172,9 @@ static void check_only(struct session *session, const struct ws2_reader *reader)
     struct ws2_head *head = ws2_head_copy(ws2_reader_head(reader));
     if (head == NULL)
         ws2_die_text(WS2_ERR_SYSTEM, "out of memory");
-    must(begin(session, ws2_reader_head(reader), head, &error), &error);
+    if (begin(session, ws2_reader_head(reader), head, &error) < 0)
+        ws2_error_prefix(&error, "%s", ws2_head_seq(head));
+    must(error.status, &error);
     ws2_head_free(head);
 }
 
@@ -174,7 +182,7 @@ int main(int argc, char **argv)
 {
     static const char *standard_input = "-";
     ws2_cli_version_line(nn_version());
-    const struct ws2_common common = ws2_cli_begin(&program, argc, argv);
+    struct ws2_common common = ws2_cli_begin(&program, argc, argv);
     struct session session = {.common = &common};
     const char **path = common.operands ? common.operand : &standard_input;
     const int paths = common.operands ? common.operands : 1;
@@ -184,8 +192,7 @@ int main(int argc, char **argv)
         ws2_cli_reader(&common, path[0]); /* a missing file is told before 0.5 s of loading */
     open_network(&session);
     open_cam(&session);
-    const int size = o.size ? (int)o.size : session.classifier.info.size;
-    const struct ws2_cam_stream_options stream = {.size = size,
+    const struct ws2_cam_stream_options stream = {.size = (int)o.size,
                                                   .masked = o.input == 1,
                                                   .fill_mean = session.classifier.info.fill_mean,
                                                   .batch = (int)o.batch,

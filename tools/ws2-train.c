@@ -282,7 +282,7 @@ static int evaluate(struct session *session, const struct ws2_common *common)
 int main(int argc, char **argv)
 {
     ws2_cli_version_line(nn_version());
-    const struct ws2_common common = ws2_cli_begin(&program, argc, argv);
+    struct ws2_common common = ws2_cli_begin(&program, argc, argv);
     struct session session = {0};
     if ((o.output != NULL) == (o.evaluate != NULL))
         ws2_die_text(WS2_ERR_USAGE, "one of -o FILE and --evaluate FILE is needed");

@@ -101,8 +101,8 @@ struct ws2_writer *ws2_cli_writer(const struct ws2_common *common);
 /* Closes the output (may be NULL), checks standard output, and returns `code` as the exit code of main. */
 int ws2_cli_end(struct ws2_writer *writer, int code);
 
-/* Appends this program's history entry: name, version, the options marked `result`, the seed when the program
- * takes one, and the digest of the model (or NULL). */
+/* Appends this program's history entry: name, version, the options marked `result`, device and precision as in common
+ * and the seed when the program takes them, and the digest of the model (or NULL). */
 int ws2_cli_history(const struct ws2_program *program, const struct ws2_common *common, struct ws2_head *head,
                     const char *model);
 

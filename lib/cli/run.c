@@ -61,6 +61,10 @@ int ws2_cli_history(const struct ws2_program *program, const struct ws2_common *
         if (now && count < WS2_OPTIONS_MAX)
             snprintf(text[count++], sizeof *text, "%s=%s", o->name, now);
     }
+    if (program->takes & WS2_TAKES_DEVICE && count + 2 <= WS2_OPTIONS_MAX) {
+        snprintf(text[count++], sizeof *text, "device=%s", common->device);
+        snprintf(text[count++], sizeof *text, "precision=%s", common->precision);
+    }
     for (int i = 0; i < count; i++)
         option[i] = text[i];
     const struct ws2_history entry = {.program = program->name,

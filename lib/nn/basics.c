@@ -53,12 +53,17 @@ int nn_device_parse(const char *text, enum nn_device *device, int *index)
     return 0;
 }
 
-int nn_precision_parse(const char *text, enum nn_precision *precision)
+const char *nn_precision_name(enum nn_precision precision)
 {
     static const char *const names[] = {
         [NN_AUTO_MODE] = "auto", [NN_F32_MODE] = "f32", [NN_BF16_MODE] = "bf16", [NN_F64_MODE] = "f64"};
+    return precision <= NN_F64_MODE ? names[precision] : "";
+}
+
+int nn_precision_parse(const char *text, enum nn_precision *precision)
+{
     for (int i = 0; i <= NN_F64_MODE; i++) {
-        if (strcmp(text, names[i]) == 0) {
+        if (strcmp(text, nn_precision_name((enum nn_precision)i)) == 0) {
             *precision = (enum nn_precision)i;
             return 0;
         }

@@ -71,6 +71,7 @@ void nn_close(struct nn *nn); /* frees every handle; registries and optimisers m
 /* "cpu", "cuda", "cuda:1", "auto" / "auto", "f32", "bf16" (and "f64"). 0 or WS2_ERR_USAGE. */
 int nn_device_parse(const char *text, enum nn_device *device, int *index);
 int nn_precision_parse(const char *text, enum nn_precision *precision);
+const char *nn_precision_name(enum nn_precision precision);
 
 /* What was chosen. */
 enum nn_device nn_device(const struct nn *nn);

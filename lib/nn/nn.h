@@ -24,6 +24,7 @@
  *     again (the scopes are still to be ended). Nothing is thrown, printed or aborted.
  * Threads.  One context belongs to the thread that opened it; grad mode is that thread's. The number of
  *     computing threads is a property of the process (libtorch has one pool): the last nn_open decides.
+ *     So is that malloc keeps freed memory for the next step (glibc): a process stays at its peak.
  *     Weight files (section "weight files") need no context and may be used from any thread.
  * Equal results.  On the CPU the same inputs, seed and threads give the same bytes. Random numbers come from
  *     ws2's own generator (base.h), so both libtorch generations start from the same weights.
@@ -58,7 +59,8 @@ struct nn_options {
     enum nn_device device;
     int device_index; /* which GPU, 0 = first */
     enum nn_precision precision;
-    enum nn_layout layout; /* memory order of images and conv weights; shapes are [B,C,H,W] in any case */
+    enum nn_layout layout; /* memory order of images and conv weights; shapes are [B,C,H,W] in any case. AUTO:
+                              channels last for bfloat16, and for float32 on the CPU */
     int threads;           /* 0 = 1 */
     bool deterministic;    /* GPU: ask for deterministic kernels (the CPU always is) */
 };

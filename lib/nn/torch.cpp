@@ -8,6 +8,9 @@
 #include <cstring>
 #include <dlfcn.h>
 #include <fstream>
+#ifdef __GLIBC__
+#include <malloc.h>
+#endif
 #include <string>
 #include <unistd.h>
 #include <vector>
@@ -331,6 +334,16 @@ static bool gpu_has_bf16(int index)
     return symbol && ask(&major, compute_capability_major, index) == 0 && major >= 8;
 }
 
+/* A network's buffers are larger than what malloc keeps: by default it gives them back to the kernel after each
+ * operation, only to have them zeroed page by page for the next one. */
+static void keep_memory(void)
+{
+#ifdef __GLIBC__
+    mallopt(M_MMAP_THRESHOLD, 1 << 30);
+    mallopt(M_TRIM_THRESHOLD, -1);
+#endif
+}
+
 static void choose_threads(int threads)
 {
     at::set_num_threads(threads);
@@ -371,8 +384,10 @@ static int choose_precision(struct nn *nn, const struct nn_options *options, str
                         nn->kind == NN_DEVICE_CUDA ? "GPU" : "CPU");
     nn->working = nn->precision == NN_F64_MODE ? at::kDouble : at::kFloat;
     nn->layout = options->layout;
+    /* Measured with ResNets: on a CPU it is the faster one or as fast for both types, with 1.13 and 2.15. */
+    bool last = nn->precision == NN_BF16_MODE || (nn->precision == NN_F32_MODE && nn->kind == NN_DEVICE_CPU);
     if (nn->layout == NN_LAYOUT_AUTO)
-        nn->layout = nn->precision == NN_BF16_MODE ? NN_LAYOUT_CHANNELS_LAST : NN_LAYOUT_CHANNELS_FIRST;
+        nn->layout = last ? NN_LAYOUT_CHANNELS_LAST : NN_LAYOUT_CHANNELS_FIRST;
     return 0;
 }
 
@@ -405,6 +420,7 @@ int nn_open(struct nn **out, const struct nn_options *options, struct ws2_error 
             delete nn;
             return status;
         }
+        keep_memory();
         choose_threads(nn->threads);
         if (nn->kind == NN_DEVICE_CUDA)
             choose_gpu_behaviour(nn);

@@ -1,9 +1,9 @@
 """The same training as ws2-train in PyTorch, as its user would write it: images per second of both methods.
 
 Same network (torchvision), same losses and optimiser step, same colour jitter (torchvision on PIL pictures, in
-DataLoader workers), same size, batch, threads and precision. The frames are in memory already, in the peer's
-favour: ours are decoded from a stream file. SIZE, BATCH, BACKBONE, STRIDE, STEPS and PRECISION come from the
-environment, as for bench_train.sh.
+DataLoader workers), same size, batch, threads and precision; channels last, which is the faster layout here too
+(LAYOUT=contiguous for the other). The frames are in memory already, in the peer's favour: ours are decoded from a
+stream file. SIZE, BATCH, BACKBONE, STRIDE and STEPS come from the environment, as for bench_train.sh.
 """
 import os
 import sys
@@ -17,7 +17,7 @@ from PIL import Image
 
 SIZE, BATCH, STEPS = (int(os.environ.get(k, v)) for k, v in (("SIZE", "128"), ("BATCH", "16"), ("STEPS", "12")))
 BACKBONE, STRIDE = os.environ.get("BACKBONE", "resnet18"), int(os.environ.get("STRIDE", "16"))
-PRECISION = os.environ.get("PRECISION", "f32")
+LAYOUT = getattr(torch, {"contiguous": "contiguous_format"}.get(os.environ.get("LAYOUT"), "channels_last"))
 THREADS = int(os.environ.get("OMP_NUM_THREADS", os.cpu_count()))
 MEAN, STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
 
@@ -88,9 +88,8 @@ def standard_loss(net, x, label):
     return F.cross_entropy(net(x), label)
 
 
-def run(name, net, loss_of):
-    layout = torch.channels_last if os.environ.get("CHANNELS_LAST") else torch.contiguous_format
-    net = net.train().to(memory_format=layout)
+def run(name, net, loss_of, precision):
+    net = net.train().to(memory_format=LAYOUT)
     optimiser = torch.optim.SGD(net.parameters(), 0.01, momentum=0.9, nesterov=True, weight_decay=1e-4)
     data = Frames((STEPS + 3) * BATCH)
     loader = torch.utils.data.DataLoader(data, BATCH, shuffle=True, num_workers=1, drop_last=True)
@@ -98,18 +97,25 @@ def run(name, net, loss_of):
     for i, (x, label) in enumerate(loader):
         if i == 3:
             began = time.perf_counter()
-        with torch.autocast("cpu", torch.bfloat16, enabled=PRECISION == "bf16"):
-            loss = loss_of(net, x.to(memory_format=layout), label)
+        with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
+            loss = loss_of(net, x.to(memory_format=LAYOUT), label)
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
         loss.item()
     seconds = time.perf_counter() - began
-    print(f"train {name}\t{STEPS * BATCH / seconds:.3f}\timages/s")
+    print(f"train {name} {precision}\t{STEPS * BATCH / seconds:.3f}\timages/s")
+
+
+def precisions():
+    with open("/proc/cpuinfo") as file:
+        flags = next((line.split() for line in file if line.startswith("flags")), [])
+    return ("f32", "bf16") if {"avx512_bf16", "amx_bf16"} & set(flags) else ("f32",)
 
 
 torch.manual_seed(0)
 torch.set_num_threads(THREADS)
-run("standard", backbone(), standard_loss)
-run("puzzle", Puzzle(), puzzle_loss)
-print(f"# {BACKBONE} stride {STRIDE} {SIZE} px batch {BATCH} {PRECISION} torch {torch.__version__}", file=sys.stderr)
+for precision in precisions():
+    run("standard", backbone(), standard_loss, precision)
+    run("puzzle", Puzzle(), puzzle_loss, precision)
+print(f"# {BACKBONE} stride {STRIDE} {SIZE} px batch {BATCH} torch {torch.__version__}", file=sys.stderr)

@@ -12,7 +12,7 @@
 
 static const struct nn_options modes[] = {
     {.device = NN_DEVICE_CPU, .precision = NN_F64_MODE, .threads = 1},
-    {.device = NN_DEVICE_CPU, .precision = NN_F32_MODE, .threads = 1},
+    {.device = NN_DEVICE_CPU, .precision = NN_F32_MODE, .layout = NN_LAYOUT_CHANNELS_FIRST, .threads = 1},
     {.device = NN_DEVICE_CPU, .precision = NN_F32_MODE, .layout = NN_LAYOUT_CHANNELS_LAST, .threads = 1},
 };
 enum { MODES = sizeof modes / sizeof *modes };

@@ -115,7 +115,7 @@ static void compare(struct nn *nn, const char *what, struct nn_tensor *x, const 
 
 static const struct nn_options modes[] = {
     {.device = NN_DEVICE_CPU, .precision = NN_F64_MODE, .threads = 1},
-    {.device = NN_DEVICE_CPU, .precision = NN_F32_MODE, .threads = 1},
+    {.device = NN_DEVICE_CPU, .precision = NN_F32_MODE, .layout = NN_LAYOUT_CHANNELS_FIRST, .threads = 1},
     {.device = NN_DEVICE_CPU, .precision = NN_F32_MODE, .layout = NN_LAYOUT_CHANNELS_LAST, .threads = 1},
 };
 

@@ -871,8 +871,8 @@ static void grow(void **state)
 /* ---- runs ------------------------------------------------------------------------------------------------- */
 
 struct watch {
-    int64_t fail_at; /* step at which the report gives up; 0 = never */
-    int64_t alive[4];
+    int64_t fail_at;             /* step at which the report gives up; 0 = never */
+    int64_t alive[2], memory[2]; /* handles at steps 3 and 30, bytes at steps 10 and 1000 */
     struct nn *nn;
     struct ws2_epoch last;
 };
@@ -890,6 +890,8 @@ static int watch(void *context, int64_t step, int64_t steps, double loss, double
     }
     if (step == 3 || step == 30)
         w->alive[step == 30] = nn_tensors_alive(w->nn);
+    if (step == 10 || step == 1000)
+        w->memory[step == 1000] = (int64_t)nn_memory_used(w->nn);
     return w->fail_at && step == w->fail_at ? WS2_ERR_SYSTEM : 0;
 }
 
@@ -1039,6 +1041,18 @@ static void learns(void **state)
     }
 }
 
+/* Were the pictures of each step left behind, 12 KiB, it would be 12 MiB at the end. */
+static void memory_stays_flat(void **state)
+{
+    (void)state;
+    struct ws2_error error = {0};
+    struct watch w;
+    assert_int_equal(run_toy(WS2_METHOD_PUZZLE, "flat", 0, 0, false, 126, &w, &error), WS2_TRAIN_DONE);
+    assert_true(w.last.steps >= 1000);
+    assert_true(w.memory[0] > 0);
+    assert_true(w.memory[1] - w.memory[0] < 8 << 20);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -1059,6 +1073,7 @@ int main(void)
         cmocka_unit_test(grow),
         cmocka_unit_test(resumes_to_the_same),
         cmocka_unit_test(learns),
+        cmocka_unit_test(memory_stays_flat),
     };
     return cmocka_run_group_tests(tests, make_folder, remove_folder);
 }

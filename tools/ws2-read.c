@@ -37,7 +37,7 @@ static const struct ws2_option options[] = {
 static const struct ws2_program program = {
     "ws2-read",
     "PATH...",
-    "Read videos, folders of pictures and pictures into a stream.",
+    "read videos, folders of pictures and pictures into a stream",
     "-",
     "rgb:u8[h,w,3],truth:u8[h,w]",
     "  ws2-read --role before --size 512 before/video_001.mp4 | ws2-ls\n"

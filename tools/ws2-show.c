@@ -27,7 +27,7 @@ static const struct ws2_option options[] = {
 
 static const struct ws2_program program = {"ws2-show",
                                            "[FILE]",
-                                           "Show one frame as a picture.",
+                                           "show one frame as a picture",
                                            "rgb:u8[h,w,3]",
                                            "-",
                                            "  ws2-read clip.mp4 | ws2-show | chafa\n"

@@ -63,7 +63,7 @@ static const struct ws2_option options[] = {
 static const struct ws2_program program = {
     "ws2-synth",
     NULL,
-    "Simulate a sorting belt before two cameras, with exact truth.",
+    "simulate a sorting belt before two cameras, with exact truth",
     "-",
     "rgb:u8[h,w,3],truth:u8[h,w],ids:u16[h,w],class:u8[h,w],items:i32[n,2],flow.next:f16[2,h,w],"
     "flow.next.valid:u8[h,w],flow.prev:f16[2,h,w],flow.prev.valid:u8[h,w]",

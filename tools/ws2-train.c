@@ -70,7 +70,7 @@ static const struct ws2_option options[] = {
 static const struct ws2_program program = {
     .name = "ws2-train",
     .operands = "FILE...",
-    .summary = "Learn to tell frames before the sorter from frames after it.",
+    .summary = "learn to tell frames before the sorter from frames after it",
     .reads = "rgb:u8[h,w,3],fg:u8[h,w]",
     .examples =
         "  ws2-train --method puzzle --init resnet50.pth -o puzzle.safetensors --log puzzle.tsv *.fg.ws2\n"

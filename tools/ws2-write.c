@@ -46,7 +46,7 @@ static const struct ws2_option options[] = {
 static const struct ws2_program program = {
     "ws2-write",
     "[FILE...]",
-    "Write frames and masks as files.",
+    "write frames and masks as files",
     "rgb:u8[h,w,3]",
     "-",
     "  ws2-write --overlay --mask coarse --heat cam:before --png look b1.ws2\n"

@@ -89,7 +89,8 @@ static void open_network(struct session *session)
 
 static void read_scales(struct ws2_cam_options *cam)
 {
-    const struct ws2_text_list list = ws2_cli_names("scales", o.scales);
+    static struct ws2_text_list list; /* kept: it owns its texts */
+    list = ws2_cli_names("scales", o.scales);
     for (int i = 0; i < list.count; i++) {
         char *end;
         const double scale = strtod(list.item[i], &end);

@@ -16,7 +16,7 @@ for program in "$B"/bin/ws2-*; do
     name=$(basename "$program")
     case $name in ws2-train | ws2-cam) continue ;; esac
     ms=$(start_up "$name")
-    slowest=$(awk "BEGIN { print $ms > $slowest ? $ms : $slowest }")
+    slowest=$(awk "BEGIN { print ($ms > $slowest ? $ms : $slowest) }")
     [ "$name" = ws2-ls ] && print "start-up of ws2-ls" "$ms" ms
 done
 print "start-up of the slowest program without a network" "$slowest" ms

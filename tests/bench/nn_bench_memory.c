@@ -4,6 +4,7 @@
  */
 #include <stdio.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #include "models/resnet.h"
 #include "train/train.h"
@@ -46,7 +47,8 @@ int main(void)
 {
     struct ws2_error error = {0};
     struct nn *nn;
-    const struct nn_options options = {.device = NN_DEVICE_CPU, .threads = 1};
+    const struct nn_options options = {.device = NN_DEVICE_CPU,
+                                       .threads = (int)sysconf(_SC_NPROCESSORS_ONLN)};
     if (nn_open(&nn, &options, &error) < 0) {
         fprintf(stderr, "nn_bench_memory: %s\n", error.text);
         return 1;

@@ -152,7 +152,7 @@ check-valgrind: deps
 
 lint:
 	clang-format --dry-run -Werror $$(git ls-files '*.c' '*.h' '*.cpp')
-	mandoc -Tlint -W warning $$(git ls-files 'man/*')
+	mandoc -Tlint -W warning $$(git ls-files 'man/*.[157]')
 
 # ---- install ------------------------------------------------------------------------------------------------
 

@@ -119,6 +119,8 @@ static int parse_classes(struct classifier_info *info, const char *names, struct
     return info->net.classes >= 2 ? WS2_OK : bad_meta("class_names", names, error);
 }
 
+static const char *const fill_name[] = {"black", "mean", "belt"};
+
 static int from_meta(struct classifier_info *info, const struct nn_weights *weights, struct ws2_error *error)
 {
     const char *backbone = nn_weights_meta(weights, "backbone"), *stride = nn_weights_meta(weights, "stride");
@@ -140,9 +142,10 @@ static int from_meta(struct classifier_info *info, const struct nn_weights *weig
     info->size = size ? atoi(size) : 0;
     if (info->size < 1 || info->size > 65535)
         return bad_meta("size", size, error);
-    if (fill && strcmp(fill, "black") != 0 && strcmp(fill, "mean") != 0)
-        return bad_meta("fill", fill, error);
-    info->fill_mean = fill && strcmp(fill, "mean") == 0;
+    info->fill = CLASSIFIER_FILL_BLACK;
+    while (fill && strcmp(fill, fill_name[info->fill]) != 0)
+        if (++info->fill > CLASSIFIER_FILL_BELT)
+            return bad_meta("fill", fill, error);
     return parse_classes(info, nn_weights_meta(weights, "class_names"), error);
 }
 
@@ -217,6 +220,20 @@ int classifier_read(struct classifier *classifier, struct nn *nn, const char *pa
         classifier_close(classifier);
         ws2_error_prefix(error, "%s", path);
     }
+    return status;
+}
+
+int classifier_twin(struct classifier *classifier, struct nn *nn, const struct classifier *from,
+                    struct ws2_error *error)
+{
+    int status = classifier_open(classifier, nn, &from->info, error);
+    if (status < 0)
+        return status;
+    memcpy(classifier->digest, from->digest, sizeof classifier->digest);
+    nn_params_share(classifier->params, from->params);
+    status = nn_check(nn, error);
+    if (status < 0)
+        classifier_close(classifier);
     return status;
 }
 
@@ -296,7 +313,7 @@ int classifier_facts(const struct classifier *classifier, struct classifier_fact
     fact[n++] = fact_of_number("stride", pixels_per_cell(info));
     fact[n++] = fact_of("head", info->net.head == RESNET_HEAD_MAPS ? "maps" : "fc");
     fact[n++] = fact_of("probability", info->exclusive ? "softmax" : "sigmoid");
-    fact[n++] = fact_of("fill", info->fill_mean ? "mean" : "black");
+    fact[n++] = fact_of("fill", fill_name[info->fill]);
     fact[n++] = fact_of("init", *classifier->digest ? classifier->digest : "none");
     fact[n++] = fact_of("precision", nn_precision_name(nn_precision(nn)));
     return n;

@@ -6,7 +6,7 @@
  *     backbone  resnet18, resnet34, resnet50, resnet101        stride       32 or 16
  *     head      fc or maps                                     class_names  after,before,bg
  *     size      side of the pictures learnt from               probability  softmax or sigmoid
- *     fill      black or mean: colour of removed background    init         digest of the weights begun from, or none
+ *     fill      black, mean or belt: instead of background      init         digest of the weights begun from, or none
  *     precision of the arithmetic                                 ws2          version of the program
  * A foreign file (torchvision's, or a checkpoint of the WS2 authors' code, whose names begin with "0." or
  * "model.") has none of it: depth, head and number of classes follow from its keys and shapes, stride and size
@@ -25,12 +25,15 @@ extern "C" {
 
 #define CLASSIFIER_CLASSES_MAX 16
 
+/* What stood where the background was removed: black, the ImageNet mean, or the belt of any other frame. */
+enum classifier_fill { CLASSIFIER_FILL_BLACK, CLASSIFIER_FILL_MEAN, CLASSIFIER_FILL_BELT };
+
 struct classifier_info {
     struct resnet_options net;
     char class_name[CLASSIFIER_CLASSES_MAX][32];
     int size;       /* 0 = unknown */
     bool exclusive; /* softmax; else a sigmoid for each class */
-    bool fill_mean; /* background was replaced by the ImageNet mean; else by black */
+    enum classifier_fill fill;
 };
 
 const char *classifier_head_pattern(enum resnet_head head); /* "fc.*" or "classifier.*" */
@@ -55,6 +58,9 @@ int classifier_open(struct classifier *classifier, struct nn *nn, const struct c
 /* The network of a weight file as the file describes it, all weights loaded strictly. fallback as above. */
 int classifier_read(struct classifier *classifier, struct nn *nn, const char *path,
                     const struct classifier_info *fallback, struct ws2_error *error);
+/* The network of `from` once more, in a context of its own, its weights in the same memory: to be read only. */
+int classifier_twin(struct classifier *classifier, struct nn *nn, const struct classifier *from,
+                    struct ws2_error *error);
 /* First values of an open network: drawn with the seed, then, unless path is NULL, those of pretrained weights of the
  * same backbone; a head of another form or number of classes keeps the drawn ones. report (of the file) tells what
  * was done. */

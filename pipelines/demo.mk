@@ -2,14 +2,15 @@
 #
 # Items are about 60 pixels long, so that a cell of the maps (16 pixels) is smaller than an item, as on a real line at full
 # size; hues tell wanted and unwanted apart, nothing is clear glass; and the belt moves half a frame from picture to
-# picture, so that 40 clips of each camera show many items.
+# picture, so that 40 clips of each camera show many items. A network trained from scratch needs items on belts to know
+# them in whole frames (FILL=belt), and maps finer than its cells to outline them (SCALES).
 
 DEMO ?= demo-out
 DEMO_METHODS := gradcam gradcam++ layercam puzzle
-DEMO_EPOCHS := 7
+DEMO_EPOCHS := 12
 DEMO_RUN = PATH="$(CURDIR)/$(BIN):$$PATH" $(MAKE) --no-print-directory -f pipelines/ws2.mk \
   DATA=$(DEMO)/data OUT=$(DEMO)/out METHODS="$(DEMO_METHODS)" PICTURE="gradcam puzzle" SIZE=128 BACKBONE=resnet18 \
-  STRIDE=16 BATCH=16 INIT=none EPOCHS=$(DEMO_EPOCHS) SEED=1
+  STRIDE=16 FILL=belt SCALES=1,2,4 BATCH=16 INIT=none EPOCHS=$(DEMO_EPOCHS) SEED=1
 
 .PHONY: demo
 demo: all

@@ -10,6 +10,7 @@
 #   SIZE      side of the network's input, 512
 #   BACKBONE  resnet18 resnet34 resnet50 resnet101
 #   STRIDE    32 or 16
+#   FILL      of removed background: black as in the papers, mean, or belt (see ws2-train)
 #   CLASSES   3 (before, after, belt alone) or 2
 #   EPOCHS    25; from scratch (INIT=none) three times as many, unless given
 #   BATCH     32
@@ -36,6 +37,7 @@ METHODS ?= gradcam gradcam++ layercam puzzle
 SIZE ?= 512
 BACKBONE ?= resnet50
 STRIDE ?= 32
+FILL ?= black
 CLASSES ?= 3
 INIT ?= none
 EPOCHS ?= $(if $(filter none,$(INIT)),75,25)
@@ -51,7 +53,7 @@ DEVICE ?= cpu
 SEED ?= 42
 TRAIN_OPTIONS ?=
 , := ,
-SETTINGS := DATA OUT METHODS SIZE BACKBONE STRIDE CLASSES INIT EPOCHS BATCH SCALES WITHIN PICTURE BEFORE AFTER \
+SETTINGS := DATA OUT METHODS SIZE BACKBONE STRIDE FILL CLASSES INIT EPOCHS BATCH SCALES WITHIN PICTURE BEFORE AFTER \
             THREADS DEVICE SEED TRAIN_OPTIONS
 export WS2_LEVEL := 3
 # Threads that wait for each other in a busy loop take the processor from those that work.
@@ -144,7 +146,7 @@ train_with = ws2-train --size $(SIZE) --backbone $(BACKBONE) --stride $(STRIDE) 
 train: $(NETWORK:%=$(OUT)/train/%.safetensors)
 $(OUT)/train/%.safetensors: | bgmask
 	@mkdir -p $(@D); echo "train: $*"
-	@$(train_with) --method $* --classes $(CLASSES) --log $(OUT)/train/$*.tsv -o $@ \
+	@$(train_with) --method $* --classes $(CLASSES) --fill $(FILL) --log $(OUT)/train/$*.tsv -o $@ \
 	  $(addprefix --validation ,$(VALIDATION)) $(TRAINING)
 
 # ---- maps, masks, scores -----------------------------------------------------------------------------------------
@@ -214,19 +216,21 @@ $(OUT)/picture.png: $(patsubst %,$(OUT)/look/%.ws2,$(call shown))
 
 # ---- bias: does the classifier look at the background? -----------------------------------------------------------
 
-# Two classes, trained with and without background, each tested with and without (POF-CAM, table 3).
+# Two classes, trained with background (keep) and without it, filled with black as in the paper or with any belt; each
+# tested with and without (POF-CAM, table 3).
+BIAS ?= keep black belt
 $(OUT)/bias/%.safetensors: | bgmask
 	@mkdir -p $(@D); echo "bias: $* background"
-	@$(train_with) --method standard --classes 2 --background $* --log $(OUT)/bias/$*.tsv -o $@ \
+	@$(train_with) --method standard --classes 2 $(if $(filter keep,$*),--background keep,--fill $*) --log $(OUT)/bias/$*.tsv -o $@ \
 	  $(addprefix --validation ,$(VALIDATION)) $(TRAINING)
 
 bias: $(OUT)/bias/table.tsv
 	@cat $<
 
 accuracy = ws2-train --evaluate $1 --background $2 --device $(DEVICE) -j $(THREADS)
-$(OUT)/bias/table.tsv: $(OUT)/bias/keep.safetensors $(OUT)/bias/remove.safetensors
+$(OUT)/bias/table.tsv: $(BIAS:%=$(OUT)/bias/%.safetensors)
 	@printf 'tested\ttrained\ttrain\tvalidation\n' >$@.part
-	@for tested in keep remove; do for trained in keep remove; do \
+	@for tested in keep remove; do for trained in $(BIAS); do \
 	  printf '%s\t%s' $$tested $$trained; \
 	  for part in '$(TRAINING)' '$(VALIDATION)'; do \
 	    $(call accuracy,$(OUT)/bias/$$trained.safetensors,$$tested) $$part | awk -F '\t' '$$1 == "all" { printf "\t%s", $$NF }'; \

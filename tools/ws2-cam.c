@@ -48,11 +48,13 @@ static const struct ws2_program program = {
     .takes = WS2_TAKES_INPUT | WS2_TAKES_OUTPUT | WS2_TAKES_THREADS | WS2_TAKES_DEVICE | WS2_TAKES_PROGRESS,
     .options = options};
 
+/* One network for each thread; they share their weights. */
 struct session {
     struct ws2_common *common;
-    struct nn *nn;
-    struct classifier classifier;
-    struct ws2_cam *cam;
+    int networks;
+    struct nn **nn;
+    struct classifier *classifier;
+    struct ws2_cam **cam;
     int64_t frames;
 };
 
@@ -78,13 +80,41 @@ static struct nn_tensor *weight(void *model)
     return resnet_head_weight(model);
 }
 
-static void open_network(struct session *session)
+/* A GPU has one network, the CPU one for each thread, which is faster than all threads on one, and gives the same bytes
+ * for any number of them. */
+static void open_networks(struct session *session)
 {
     struct ws2_error error = {0};
     const struct classifier_info fallback = {.net.stride = o.stride ? RESNET_STRIDE_16 : RESNET_STRIDE_32,
                                              .size = 512};
-    session->nn = network_context(session->common);
-    must(classifier_read(&session->classifier, session->nn, o.weights, &fallback, &error), &error);
+    const size_t most = (size_t)session->common->threads;
+    session->nn = ws2_calloc(most, sizeof(struct nn *));
+    session->classifier = ws2_calloc(most, sizeof *session->classifier);
+    session->cam = ws2_calloc(most, sizeof(struct ws2_cam *));
+    if (!session->nn || !session->classifier || !session->cam)
+        ws2_die_text(WS2_ERR_SYSTEM, "out of memory");
+    session->nn[0] = network_context(session->common, 1);
+    session->networks = nn_device(session->nn[0]) == NN_DEVICE_CPU ? session->common->threads : 1;
+    must(classifier_read(session->classifier, session->nn[0], o.weights, &fallback, &error), &error);
+    for (int i = 1; i < session->networks; i++) {
+        session->nn[i] = network_context(session->common, 1);
+        must(classifier_twin(&session->classifier[i], session->nn[i], session->classifier, &error), &error);
+    }
+    if (o.input == 1 && session->classifier->info.fill == CLASSIFIER_FILL_BELT)
+        ws2_die_text(WS2_ERR_USAGE,
+                     "%s was trained on whole belts (--fill belt); --input masked is not for it", o.weights);
+}
+
+static void close_networks(struct session *session)
+{
+    for (int i = session->networks - 1; i >= 0; i--) {
+        ws2_cam_close(session->cam[i]);
+        classifier_close(&session->classifier[i]);
+        nn_close(session->nn[i]);
+    }
+    free(session->nn);
+    free(session->classifier);
+    free(session->cam);
 }
 
 static void read_scales(struct ws2_cam_options *cam)
@@ -102,10 +132,10 @@ static void read_scales(struct ws2_cam_options *cam)
 }
 
 /* Where nothing is said, maps are made as the authors make them for weights of this kind. */
-static void open_cam(struct session *session)
+static void open_cams(struct session *session)
 {
     struct ws2_error error = {0};
-    const struct classifier *classifier = &session->classifier;
+    const struct classifier *classifier = session->classifier;
     const bool maps = classifier->info.net.head == RESNET_HEAD_MAPS;
     struct ws2_cam_options cam = {
         .target = (enum ws2_cam_target)o.target, .form = (enum ws2_cam_form)o.form, .eps = o.eps};
@@ -119,22 +149,24 @@ static void open_cam(struct session *session)
             ws2_die_text(WS2_ERR_USAGE, "--layer: at most %d layers", WS2_CAM_LAYERS_MAX);
         cam.layer[cam.layers++] = o.layers.item[i];
     }
-    const struct ws2_cam_network network = {.model = classifier->net,
-                                            .params = classifier->params,
-                                            .classes = classifier->info.net.classes,
-                                            .exclusive = classifier->info.exclusive,
-                                            .biased = !maps,
-                                            .last = "layer4",
-                                            .has_layer = has_layer,
-                                            .forward = forward,
-                                            .weight = weight};
     /* The history tells what was done. */
     o.method = (int)cam.method + 1;
     o.flip = cam.flip ? YES : NO;
     o.kernel = (int)cam.kernel + 1;
     o.stride = classifier->info.net.stride == RESNET_STRIDE_16;
     o.size = o.size ? o.size : classifier->info.size;
-    must(ws2_cam_open(&session->cam, session->nn, &network, &cam, &error), &error);
+    for (int i = 0; i < session->networks; i++) {
+        const struct ws2_cam_network network = {.model = session->classifier[i].net,
+                                                .params = session->classifier[i].params,
+                                                .classes = classifier->info.net.classes,
+                                                .exclusive = classifier->info.exclusive,
+                                                .biased = !maps,
+                                                .last = "layer4",
+                                                .has_layer = has_layer,
+                                                .forward = forward,
+                                                .weight = weight};
+        must(ws2_cam_open(&session->cam[i], session->nn[i], &network, &cam, &error), &error);
+    }
 }
 
 /* ---- the stream ------------------------------------------------------------------------------------------- */
@@ -142,7 +174,7 @@ static void open_cam(struct session *session)
 static int begin(void *context, const struct ws2_head *in, struct ws2_head *out, struct ws2_error *error)
 {
     const struct session *session = context;
-    const struct classifier_info *info = &session->classifier.info;
+    const struct classifier_info *info = &session->classifier->info;
     const struct ws2_tensor_info *rgb = ws2_head_find(in, "rgb");
     const char *name[CLASSIFIER_CLASSES_MAX];
     if (rgb == NULL || rgb->dtype != WS2_U8)
@@ -156,7 +188,7 @@ static int begin(void *context, const struct ws2_head *in, struct ws2_head *out,
     for (int c = 0; c < info->net.classes; c++)
         name[c] = info->class_name[c];
     if (status >= 0 && (ws2_head_set_classes(out, name, info->net.classes) < 0 ||
-                        ws2_cli_history(&program, session->common, out, session->classifier.digest) < 0))
+                        ws2_cli_history(&program, session->common, out, session->classifier->digest) < 0))
         status = ws2_fail(error, WS2_ERR_SYSTEM, "out of memory");
     return status;
 }
@@ -191,11 +223,12 @@ int main(int argc, char **argv)
         ws2_die_text(WS2_ERR_USAGE, "-w FILE is needed: the weights of a classifier");
     struct ws2_reader *reader =
         ws2_cli_reader(&common, path[0]); /* a missing file is told before 0.5 s of loading */
-    open_network(&session);
-    open_cam(&session);
+    open_networks(&session);
+    open_cams(&session);
     const struct ws2_cam_stream_options stream = {.size = (int)o.size,
                                                   .masked = o.input == 1,
-                                                  .fill_mean = session.classifier.info.fill_mean,
+                                                  .fill_mean =
+                                                      session.classifier->info.fill == CLASSIFIER_FILL_MEAN,
                                                   .batch = (int)o.batch,
                                                   .threads = common.threads,
                                                   .begin = begin,
@@ -210,11 +243,9 @@ int main(int argc, char **argv)
         if (common.check)
             check_only(&session, reader);
         else
-            must(ws2_cam_stream(session.cam, &stream, reader, writer, &error), &error);
+            must(ws2_cam_stream(session.cam, session.networks, &stream, reader, writer, &error), &error);
         ws2_reader_close(reader);
     }
-    ws2_cam_close(session.cam);
-    classifier_close(&session.classifier);
-    nn_close(session.nn);
+    close_networks(&session);
     return ws2_cli_end(writer, 0);
 }

@@ -39,7 +39,7 @@ static const struct ws2_option options[] = {
     {"stride", 0, WS2_OPT_CHOICE, &o.stride, "32|16", "pixels per cell of the maps", 0, 0, 0},
     {"classes", 0, WS2_OPT_INT, &o.classes, "N", "2: after, before; 3: and the belt alone", 0, 2, 3},
     {"background", 0, WS2_OPT_CHOICE, &o.background, "remove|keep", "keep: two classes only", 0, 0, 0},
-    {"fill", 0, WS2_OPT_CHOICE, &o.fill, "black|mean", "colour of removed pixels", 0, 0, 0},
+    {"fill", 0, WS2_OPT_CHOICE, &o.fill, "black|mean|belt", "what replaces removed pixels", 0, 0, 0},
     {"bg-from", 0, WS2_OPT_CHOICE, &o.bg_source, "sequences|frames", "belt from every second", 0, 0, 0},
     {"size", 0, WS2_OPT_INT, &o.size, "N", "side of the network's input", 0, 32, 8192},
     {"epochs", 0, WS2_OPT_REAL, &o.epochs, "N", "passes over the data [25; from scratch 75]", 0, 0, 1e5},
@@ -107,7 +107,7 @@ static struct classifier_info asked_network(void)
                                            puzzle ? RESNET_HEAD_MAPS : RESNET_HEAD_FC, (int)o.classes},
                                    .size = (int)o.size,
                                    .exclusive = !puzzle,
-                                   .fill_mean = o.fill == WS2_FILL_MEAN};
+                                   .fill = (enum classifier_fill)o.fill};
     for (int c = 0; c < o.classes; c++)
         snprintf(info.class_name[c], sizeof info.class_name[c], "%s", ws2_class_name(c));
     return info;
@@ -251,7 +251,7 @@ static void open_evaluated(struct session *session)
             ws2_die_text(WS2_ERR_MODEL, "%s: class %d is '%s'; known are after, before, bg, in this order",
                          o.evaluate, c, info->class_name[c]);
     o.size = info->size;
-    o.fill = info->fill_mean ? WS2_FILL_MEAN : WS2_FILL_BLACK;
+    o.fill = (int)info->fill;
     o.classes = o.background == WS2_BACKGROUND_KEEP ? 2 : info->net.classes;
 }
 
@@ -290,7 +290,7 @@ int main(int argc, char **argv)
         ws2_die_text(WS2_ERR_USAGE, "no input files");
     if (o.epochs != floor(o.epochs) && !isnan(o.epochs))
         ws2_die_text(WS2_ERR_USAGE, "--epochs: %g is not a whole number", o.epochs);
-    session.nn = network_context(&common);
+    session.nn = network_context(&common, common.threads);
     const int code = o.evaluate ? evaluate(&session, &common) : train(&session, &common);
     ws2_data_close(&session.data);
     classifier_close(&session.classifier);

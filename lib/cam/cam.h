@@ -97,7 +97,7 @@ struct ws2_cam_stream_options {
     bool masked;    /* the network sees rgb where fg is set, elsewhere black */
     bool fill_mean; /* or the ImageNet mean instead of black */
     int batch;      /* frames at a time */
-    int threads;    /* that decode and pack beside the network */
+    int threads;    /* that decode frames ahead of the networks */
     /* As in ws2_filter: prepares the head of each segment; called in order, on a thread of its own. */
     int (*begin)(void *context, const struct ws2_head *in, struct ws2_head *out, struct ws2_error *error);
     void (*done)(void *context); /* after each record written; may be NULL */
@@ -105,10 +105,11 @@ struct ws2_cam_stream_options {
 };
 
 /* Adds `cam` f16 [C,h,w], of the frame's own size, and `prob` f32 [C] to every record of every segment of reader and
- * writes them to writer, in order. The bytes do not depend on `threads` (on those of the network, and on `batch`,
- * the last digits of maps do). Frames of different sizes may follow each
- * other. An error stops the output without a TAIL; its text begins with "SEQ: frame N: ". */
-int ws2_cam_stream(struct ws2_cam *cam, const struct ws2_cam_stream_options *options,
+ * writes them to writer, in order. Each of `cams` equal networks, in contexts of their own, works on a thread of its own;
+ * on the CPU contexts of one computing thread make best use of the cores. The bytes do not depend on `cams` and
+ * `threads` (on the computing threads of a context, and on `batch`, the last digits of maps do). Frames of different sizes
+ * may follow each other. An error stops the output without a TAIL; its text begins with "SEQ: frame N: ". */
+int ws2_cam_stream(struct ws2_cam *const *cam, int cams, const struct ws2_cam_stream_options *options,
                    struct ws2_reader *reader, struct ws2_writer *writer, struct ws2_error *error);
 
 /* ---- the formulas, one by one ----------------------------------------------------------------------------- */

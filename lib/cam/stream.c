@@ -10,9 +10,9 @@
 #include "pool/pool.h"
 
 /*
- * Three threads of control around the network: a reader that takes records from the stream, workers that decode
- * frames ahead of it, and workers that turn maps into compressed tensors behind it. Jobs live in a ring and go
- * round in order: read, decoded, computed in batches, packed, written, free again.
+ * A reader takes records from the stream; workers decode frames; the caller's thread puts them into batches; each worker
+ * of the next pool has a network of its own, computes whole batches, and turns maps into compressed tensors; the
+ * caller's thread writes them in order. So a batch is computed alike whatever the number of workers.
  */
 
 enum job_kind { JOB_FRAME, JOB_HEAD, JOB_END };
@@ -25,8 +25,6 @@ struct job {
     int side_h, side_w;    /* of the network's input */
     uint8_t *rgb;          /* [side_h,side_w,3] */
     size_t capacity;       /* bytes of rgb */
-    const float *maps;     /* [C,height,width] */
-    const float *prob;     /* [C] */
     int status;
     struct ws2_error error;
 };
@@ -37,14 +35,24 @@ struct scratch {
     size_t capacity;
 };
 
-/* Results of one batch; two take turns, since one is packed while the other is computed. */
-struct results {
-    float *maps, *prob;
-    size_t maps_capacity, prob_capacity;
+struct buffer {
+    void *data;
+    size_t capacity;
+};
+
+/* Frames of equal size, or one job of another kind. */
+struct batch {
+    struct job **job;
+    int count;
+    struct buffer input;    /* u8 [count,side_h,side_w,3] */
+    struct buffer maps;     /* f32 [count,C,height,width] */
+    struct buffer prob;     /* f32 [count,C] */
+    struct ws2_error error; /* of the network; those of a frame are with its job */
 };
 
 struct run {
-    struct ws2_cam *cam;
+    struct ws2_cam *const *cam; /* one for each worker */
+    int cams;
     const struct ws2_cam_stream_options *options;
     struct ws2_reader *reader;
     struct ws2_writer *writer;
@@ -52,17 +60,12 @@ struct run {
     int jobs;
     sem_t room; /* free jobs */
     atomic_bool stop;
-    struct ws2_pool *decode, *pack;
+    struct ws2_pool *decode, *compute;
     struct scratch *scratch;
-    struct results results[2];
-    int turn;
-    uint8_t *input; /* pictures of a batch, side by side */
-    size_t input_capacity;
-    struct job **batch;
-    int count;       /* frames in batch */
-    int packing;     /* jobs given to pack and not yet written */
-    char *seq;       /* name of the segment being written */
-    bool in_segment; /* its HEAD was written, its TAIL not yet */
+    struct batch *batch; /* a ring: the one being filled, those under way behind it */
+    int batches;
+    int64_t given, written; /* batches */
+    char *seq;              /* name of the segment being written */
     struct ws2_error *error;
 };
 
@@ -212,24 +215,63 @@ static void decode(void *context, void *item, int worker)
         job->status = apply_mask(run, scratch, job);
 }
 
-/* ---- packing and writing ---------------------------------------------------------------------------------- */
+/* ---- the network ------------------------------------------------------------------------------------------ */
 
-static void pack(void *context, void *item, int worker)
+static int reserve(struct buffer *buffer, size_t count, size_t each)
 {
-    const struct run *run = context;
-    struct job *job = item;
-    (void)worker;
-    const int64_t classes = run->cam->net.classes;
+    size_t bytes;
+    return ws2_mul_size(count, each, &bytes) ? ws2_reserve(&buffer->data, &buffer->capacity, bytes)
+                                             : WS2_ERR_SYSTEM;
+}
+
+/* The batch's pictures to its maps and probabilities. */
+static int run_network(struct ws2_cam *cam, struct batch *batch)
+{
+    const struct job *first = batch->job[0];
+    const size_t count = (size_t)batch->count, classes = (size_t)cam->net.classes;
+    const size_t picture = (size_t)first->side_h * (size_t)first->side_w * 3;
+    const size_t map = classes * (size_t)first->height * (size_t)first->width * sizeof(float);
+    if (reserve(&batch->input, count, picture) < 0 || reserve(&batch->maps, count, map) < 0 ||
+        reserve(&batch->prob, count, classes * sizeof(float)) < 0)
+        return ws2_fail(&batch->error, WS2_ERR_SYSTEM, "out of memory");
+    for (size_t i = 0; i < count; i++)
+        memcpy((uint8_t *)batch->input.data + i * picture, batch->job[i]->rgb, picture);
+    nn_enter(cam->nn);
+    return ws2_cam_pictures(cam, batch->count, first->side_h, first->side_w, batch->input.data,
+                            (int)first->height, (int)first->width, batch->maps.data, batch->prob.data,
+                            &batch->error);
+}
+
+/* Adds maps [C,height,width] and probabilities [C] to the job's record, compressed. */
+static void pack(const struct run *run, struct job *job, int64_t classes, const float *maps,
+                 const float *prob)
+{
     const struct ws2_shape map = ws2_shape_3(classes, job->height, job->width), one = ws2_shape_1(classes);
     uint16_t *half = ws2_record_add(job->record, "cam", WS2_F16, &map, &job->error);
     if (half)
-        ws2_half_from_floats(half, job->maps, (size_t)(classes * job->height * job->width));
-    if (half == NULL || ws2_record_put(job->record, "prob", WS2_F32, &one, job->prob, &job->error) < 0 ||
+        ws2_half_from_floats(half, maps, (size_t)(classes * job->height * job->width));
+    if (half == NULL || ws2_record_put(job->record, "prob", WS2_F32, &one, prob, &job->error) < 0 ||
         ws2_record_pack(job->record, ws2_writer_level(run->writer), &job->error) < 0)
         job->status = job->error.status;
 }
 
-static int fail_frame(struct run *run, const struct job *job)
+static void compute(void *context, void *item, int worker)
+{
+    const struct run *run = context;
+    struct ws2_cam *cam = run->cam[worker];
+    struct batch *batch = item;
+    const int64_t classes = cam->net.classes;
+    if (batch->job[0]->kind != JOB_FRAME || run_network(cam, batch) < 0)
+        return;
+    const int64_t map = classes * batch->job[0]->height * batch->job[0]->width;
+    for (int i = 0; i < batch->count; i++)
+        pack(run, batch->job[i], classes, (const float *)batch->maps.data + i * map,
+             (const float *)batch->prob.data + i * classes);
+}
+
+/* ---- writing ---------------------------------------------------------------------------------------------- */
+
+static int fail_job(struct run *run, const struct job *job)
 {
     ws2_fail(run->error, job->status, "%s", job->error.text);
     if (job->kind == JOB_FRAME)
@@ -237,110 +279,91 @@ static int fail_frame(struct run *run, const struct job *job)
     return job->status;
 }
 
-static int fail_writer(struct run *run)
-{
-    const struct ws2_error *why = ws2_writer_error(run->writer);
-    return ws2_fail(run->error, why->status, "%s", why->text);
-}
-
-/* Writes what is packed until at most `left` jobs are under way. */
-static int drain(struct run *run, int left)
-{
-    while (run->packing > left) {
-        struct job *job = ws2_pool_take(run->pack);
-        run->packing--;
-        if (job->status < 0)
-            return fail_frame(run, job);
-        if (ws2_writer_put(run->writer, job->record) < 0)
-            return fail_writer(run);
-        if (run->options->done)
-            run->options->done(run->options->context);
-        sem_post(&run->room);
-    }
-    return WS2_OK;
-}
-
-/* ---- the network ------------------------------------------------------------------------------------------ */
-
-static bool alike(const struct job *a, const struct job *b)
-{
-    return a->height == b->height && a->width == b->width && a->side_h == b->side_h && a->side_w == b->side_w;
-}
-
-static int reserve(struct run *run, struct results *results, const struct job *first, size_t count)
-{
-    const size_t classes = (size_t)run->cam->net.classes;
-    const size_t map = classes * (size_t)first->height * (size_t)first->width;
-    size_t bytes;
-    void *maps = results->maps, *prob = results->prob, *input = run->input;
-    if (!ws2_mul_size(count * sizeof(float), map, &bytes) ||
-        ws2_reserve(&maps, &results->maps_capacity, bytes) < 0)
-        return WS2_ERR_SYSTEM;
-    results->maps = maps;
-    if (ws2_reserve(&prob, &results->prob_capacity, count * classes * sizeof(float)) < 0)
-        return WS2_ERR_SYSTEM;
-    results->prob = prob;
-    if (!ws2_mul_size(count * 3, (size_t)first->side_h * (size_t)first->side_w, &bytes) ||
-        ws2_reserve(&input, &run->input_capacity, bytes) < 0)
-        return WS2_ERR_SYSTEM;
-    run->input = input;
-    return WS2_OK;
-}
-
-/* Computes the batch, hands it to the packers, and writes the batch before it. */
-static int compute(struct run *run)
-{
-    struct results *results = &run->results[run->turn];
-    const struct job *first = run->batch[0];
-    const size_t classes = (size_t)run->cam->net.classes, count = (size_t)run->count;
-    if (count == 0)
-        return WS2_OK;
-    const size_t input = (size_t)first->side_h * (size_t)first->side_w * 3;
-    const size_t map = classes * (size_t)first->height * (size_t)first->width;
-    if (reserve(run, results, first, count) < 0)
-        return ws2_fail(run->error, WS2_ERR_SYSTEM, "out of memory");
-    for (size_t i = 0; i < count; i++)
-        memcpy(run->input + i * input, run->batch[i]->rgb, input);
-    const int status =
-        ws2_cam_pictures(run->cam, run->count, first->side_h, first->side_w, run->input, (int)first->height,
-                         (int)first->width, results->maps, results->prob, run->error);
-    if (status < 0)
-        return status;
-    for (size_t i = 0; i < count; i++) {
-        run->batch[i]->maps = results->maps + i * map;
-        run->batch[i]->prob = results->prob + i * classes;
-        ws2_pool_give(run->pack, run->batch[i]);
-    }
-    run->packing += run->count;
-    run->turn = !run->turn;
-    run->count = 0;
-    return drain(run, (int)count);
-}
-
-static int take_head(struct run *run, struct job *job)
+static int write_head(struct run *run, struct job *job)
 {
     const int status = ws2_writer_begin(run->writer, job->head);
     free(run->seq);
     run->seq = strdup(ws2_head_seq(job->head));
     ws2_head_free(job->head);
     job->head = NULL;
-    run->in_segment = true;
-    sem_post(&run->room);
-    if (run->seq == NULL)
-        return ws2_fail(run->error, WS2_ERR_SYSTEM, "out of memory");
-    return status < 0 ? fail_writer(run) : WS2_OK;
+    return run->seq ? status : ws2_fail(run->error, WS2_ERR_SYSTEM, "out of memory");
 }
 
-static int take_end(struct run *run)
+static int write_job(struct run *run, struct job *job)
 {
-    int status = compute(run);
-    if (status >= 0)
-        status = drain(run, 0);
-    if (status >= 0 && ws2_writer_end(run->writer) < 0)
-        status = fail_writer(run);
-    run->in_segment = false;
-    sem_post(&run->room);
+    int status;
+    if (job->status < 0)
+        return fail_job(run, job);
+    if (job->kind == JOB_HEAD)
+        status = write_head(run, job);
+    else
+        status =
+            job->kind == JOB_END ? ws2_writer_end(run->writer) : ws2_writer_put(run->writer, job->record);
+    const struct ws2_error *why = ws2_writer_error(run->writer);
+    if (status < 0)
+        return run->error->status < 0 ? status : ws2_fail(run->error, why->status, "%s", why->text);
+    if (job->kind == JOB_FRAME && run->options->done)
+        run->options->done(run->options->context);
     return status;
+}
+
+/* Waits for the oldest batch and writes it. */
+static int write_batch(struct run *run)
+{
+    struct batch *batch = ws2_pool_take(run->compute);
+    int status = batch->error.status;
+    run->written++;
+    if (status < 0)
+        return ws2_fail(run->error, status, "%s", batch->error.text);
+    for (int i = 0; status >= 0 && i < batch->count; i++) {
+        status = write_job(run, batch->job[i]);
+        sem_post(&run->room);
+    }
+    batch->count = 0;
+    return status;
+}
+
+static int drain(struct run *run)
+{
+    int status = WS2_OK;
+    while (status >= 0 && run->written < run->given)
+        status = write_batch(run);
+    return status;
+}
+
+/* ---- batches ---------------------------------------------------------------------------------------------- */
+
+static struct batch *filling(const struct run *run)
+{
+    return &run->batch[run->given % run->batches];
+}
+
+static bool fits(const struct batch *batch, const struct job *job)
+{
+    const struct job *first = batch->job[0];
+    return batch->count == 0 ||
+           (job->kind == JOB_FRAME && first->height == job->height && first->width == job->width &&
+            first->side_h == job->side_h && first->side_w == job->side_w);
+}
+
+/* Hands the batch to the workers and makes sure that there is another one to fill. */
+static int give(struct run *run)
+{
+    if (filling(run)->count == 0)
+        return WS2_OK;
+    ws2_pool_give(run->compute, filling(run));
+    run->given++;
+    return run->given - run->written < run->batches ? WS2_OK : write_batch(run);
+}
+
+static int add(struct run *run, struct job *job)
+{
+    const int status = fits(filling(run), job) ? WS2_OK : give(run);
+    struct batch *batch = filling(run);
+    if (status < 0)
+        return status;
+    batch->job[batch->count++] = job;
+    return job->kind != JOB_FRAME || batch->count == run->options->batch ? give(run) : WS2_OK;
 }
 
 static int consume(struct run *run)
@@ -348,54 +371,57 @@ static int consume(struct run *run)
     int status = WS2_OK;
     struct job *job;
     while (status >= 0 && (job = ws2_pool_take(run->decode)) != NULL) {
-        if (job->status < 0) {
-            /* Frames before the bad one are good: they are written, so that it shows where the damage begins. */
-            status = run->in_segment ? compute(run) : WS2_OK;
-            status = status < 0 ? status : drain(run, 0);
-            return status < 0 ? status : fail_frame(run, job);
+        if (job->status >= 0) {
+            status = add(run, job);
+            continue;
         }
-        if (job->kind == JOB_HEAD) {
-            status = take_head(run, job);
-        } else if (job->kind == JOB_END) {
-            status = take_end(run);
-        } else {
-            if (run->count > 0 && !alike(run->batch[0], job))
-                status = compute(run);
-            run->batch[run->count++] = job;
-            if (status >= 0 && run->count == run->options->batch)
-                status = compute(run);
-        }
+        /* Frames before the bad one are good: they are written, so that it shows where the damage begins. */
+        status = give(run);
+        status = status < 0 ? status : drain(run);
+        return status < 0 ? status : fail_job(run, job);
     }
-    return status;
+    return status < 0 ? status : drain(run);
 }
 
 /* ---- the run ---------------------------------------------------------------------------------------------- */
 
+static int allocate_batches(struct run *run)
+{
+    /* One for each worker, and one that is being filled. */
+    run->batches = run->cams + 1;
+    run->batch = ws2_calloc((size_t)run->batches, sizeof *run->batch);
+    for (int i = 0; run->batch && i < run->batches; i++) {
+        run->batch[i].job = ws2_calloc((size_t)run->options->batch, sizeof(struct job *));
+        if (run->batch[i].job == NULL)
+            return WS2_ERR_SYSTEM;
+    }
+    return run->batch ? WS2_OK : WS2_ERR_SYSTEM;
+}
+
 static int allocate(struct run *run)
 {
     const struct ws2_cam_stream_options *o = run->options;
-    /* Decoded ahead, in the batch, and packing: one batch each, and one that is being read. */
-    run->jobs = 4 * o->batch + 2;
+    if (allocate_batches(run) < 0)
+        return WS2_ERR_SYSTEM;
+    run->jobs = (run->batches + 1) * o->batch + 2; /* those of all batches, and one batch decoded ahead */
     run->ring = ws2_calloc((size_t)run->jobs, sizeof *run->ring);
-    run->batch = ws2_calloc((size_t)o->batch, sizeof(struct job *));
     run->scratch = ws2_calloc((size_t)o->threads, sizeof *run->scratch);
-    if (!run->ring || !run->batch || !run->scratch)
+    if (!run->ring || !run->scratch)
         return WS2_ERR_SYSTEM;
     for (int i = 0; i < run->jobs; i++) {
         run->ring[i].record = ws2_record_new();
         if (run->ring[i].record == NULL)
             return WS2_ERR_SYSTEM;
     }
-    const int depth = run->jobs > o->threads ? run->jobs : o->threads;
-    run->decode = ws2_pool_open(o->threads, depth, decode, run);
-    run->pack = ws2_pool_open(o->threads, depth, pack, run);
-    return run->decode && run->pack ? WS2_OK : WS2_ERR_SYSTEM;
+    run->decode = ws2_pool_open(o->threads, run->jobs > o->threads ? run->jobs : o->threads, decode, run);
+    run->compute = ws2_pool_open(run->cams, run->batches, compute, run);
+    return run->decode && run->compute ? WS2_OK : WS2_ERR_SYSTEM;
 }
 
 static void release(struct run *run)
 {
     ws2_pool_close(run->decode);
-    ws2_pool_close(run->pack);
+    ws2_pool_close(run->compute);
     for (int i = 0; run->ring && i < run->jobs; i++) {
         ws2_record_free(run->ring[i].record);
         ws2_head_free(run->ring[i].head);
@@ -406,27 +432,28 @@ static void release(struct run *run)
         ws2_resizer_free(run->scratch[i].mask);
         free(run->scratch[i].fg);
     }
-    for (int i = 0; i < 2; i++) {
-        free(run->results[i].maps);
-        free(run->results[i].prob);
+    for (int i = 0; run->batch && i < run->batches; i++) {
+        free(run->batch[i].job);
+        free(run->batch[i].input.data);
+        free(run->batch[i].maps.data);
+        free(run->batch[i].prob.data);
     }
-    free(run->input);
-    free(run->seq);
     free(run->batch);
+    free(run->seq);
     free(run->scratch);
     free(run->ring);
     sem_destroy(&run->room);
 }
 
-int ws2_cam_stream(struct ws2_cam *cam, const struct ws2_cam_stream_options *options,
+int ws2_cam_stream(struct ws2_cam *const *cam, int cams, const struct ws2_cam_stream_options *options,
                    struct ws2_reader *reader, struct ws2_writer *writer, struct ws2_error *error)
 {
     struct ws2_error own = {0};
-    struct run run = {.cam = cam, .options = options, .reader = reader, .writer = writer};
+    struct run run = {.cam = cam, .cams = cams, .options = options, .reader = reader, .writer = writer};
     pthread_t thread;
     run.error = error ? error : &own;
-    if (options->batch < 1 || options->threads < 1 || options->size < 0)
-        return ws2_fail(error, WS2_ERR_USAGE, "batch and threads must be positive");
+    if (cams < 1 || options->batch < 1 || options->threads < 1 || options->size < 0)
+        return ws2_fail(error, WS2_ERR_USAGE, "networks, batch and threads must be positive");
     int status = allocate(&run);
     sem_init(&run.room, 0, (unsigned)run.jobs);
     if (status < 0 || pthread_create(&thread, NULL, reader_main, &run) != 0) {

@@ -16,6 +16,8 @@ enum nn_dtype nn_working_dtype(const struct nn *nn);
 struct nn_tensor *nn_new_parameter(struct nn *nn, struct ws2_shape shape, enum nn_dtype dtype, bool grad);
 /* Overwrites without recording, whatever the grad mode; converts and broadcasts. */
 int nn_assign(struct nn *nn, struct nn_tensor *to, struct nn_tensor *from);
+/* to becomes another handle on the memory of from, which may be of another context on the same device. */
+int nn_share(struct nn *nn, struct nn_tensor *to, const struct nn_tensor *from);
 bool nn_has_leaf_grad(const struct nn_tensor *x);
 void nn_clear_grad(struct nn *nn, struct nn_tensor *x);
 

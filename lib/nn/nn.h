@@ -22,8 +22,9 @@
  *     returns NULL (or a status), and NULL tensors are accepted everywhere, so a whole step may be written
  *     without a test and checked once with nn_error or nn_check. nn_error_clear makes the context usable
  *     again (the scopes are still to be ended). Nothing is thrown, printed or aborted.
- * Threads.  One context belongs to the thread that opened it; grad mode is that thread's. The number of
- *     computing threads is a property of the process (libtorch has one pool): the last nn_open decides.
+ * Threads.  One context belongs to one thread at a time: the one that opened it, until another calls nn_enter. Grad
+ *     mode is that thread's. With one computing thread per context, several contexts may work at once on the CPU.
+ *     More than one is a property of the process (libtorch has one pool): the last nn_open decides.
  *     So is that malloc keeps freed memory for the next step (glibc): a process stays at its peak.
  *     Weight files (section "weight files") need no context and may be used from any thread.
  * Equal results.  On the CPU the same inputs, seed and threads give the same bytes. Random numbers come from
@@ -80,6 +81,10 @@ enum nn_device nn_device(const struct nn *nn);
 enum nn_precision nn_precision(const struct nn *nn);
 enum nn_layout nn_layout(const struct nn *nn);
 int nn_threads(const struct nn *nn);
+
+/* The calling thread works with the context from now on, with as many computing threads as the context has. No scope
+ * may be open but the outermost, and no nn_no_grad_begin. */
+void nn_enter(const struct nn *nn);
 
 const char *nn_version(void); /* "libtorch 1.13.1, CPU" or "libtorch 2.15.0, CUDA 13.2"; static text */
 int nn_cuda_count(void);      /* GPUs usable by this libtorch, 0 without CUDA */
@@ -473,9 +478,9 @@ void nn_param_set_group(struct nn_params *params, int index, int group);
 int nn_params_init(struct nn_params *params, uint64_t seed);
 /* Fills one parameter from packed row-major floats; count must fit. */
 int nn_params_fill(struct nn_params *params, int index, const float *data, size_t count);
-int nn_params_copy(struct nn_params *to, const struct nn_params *from); /* values, by name, strict */
-/* to = decay * to + (1 - decay) * from: a moving average for teachers; counters are copied. */
-int nn_params_blend(struct nn_params *to, const struct nn_params *from, double decay);
+/* `to` has the values of `from`, by name, strict, in the same memory: what one writes the other reads. For equal networks
+ * in several contexts that only read them. */
+int nn_params_share(struct nn_params *to, const struct nn_params *from);
 void nn_params_zero_grad(struct nn_params *params);
 /* Scales all collected gradients so that their common norm is at most max; returns the norm before. */
 double nn_params_clip_grad(struct nn_params *params, double max);

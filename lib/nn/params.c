@@ -336,29 +336,16 @@ static const struct nn_param *twin(struct nn_params *to, const struct nn_params 
     return other;
 }
 
-int nn_params_copy(struct nn_params *to, const struct nn_params *from)
+int nn_params_share(struct nn_params *to, const struct nn_params *from)
 {
-    return nn_params_blend(to, from, 0);
-}
-
-int nn_params_blend(struct nn_params *to, const struct nn_params *from, double decay)
-{
-    struct nn *nn = to->nn;
     if (to->count != from->count)
-        nn_fail(nn, WS2_ERR_USAGE, "networks differ in their number of parameters");
-    nn_no_grad_begin(nn);
-    for (int i = 0; i < to->count && !nn_error(nn); i++) {
+        nn_fail(to->nn, WS2_ERR_USAGE, "networks differ in their number of parameters");
+    for (int i = 0; i < to->count && !nn_error(to->nn); i++) {
         const struct nn_param *other = twin(to, from, i);
-        if (!other)
-            break;
-        struct nn_tensor *x = to->rows[i].tensor;
-        if (to->rows[i].kind == NN_COUNTER || decay == 0)
-            nn_assign(nn, x, other->tensor);
-        else
-            nn_add_scaled_(nn, nn_mul_scalar_(nn, x, decay), other->tensor, 1 - decay);
+        if (other)
+            nn_share(to->nn, to->rows[i].tensor, other->tensor);
     }
-    nn_no_grad_end(nn);
-    return nn_check(nn, NULL);
+    return nn_check(to->nn, NULL);
 }
 
 /* ---- gradients ------------------------------------------------------------------------------------------------------ */

@@ -470,6 +470,12 @@ enum nn_layout nn_layout(const struct nn *nn)
     return nn->layout;
 }
 
+void nn_enter(const struct nn *nn)
+{
+    at::set_num_threads(nn->threads);
+    at::GradMode::set_enabled(true);
+}
+
 int nn_threads(const struct nn *nn)
 {
     return nn->threads;
@@ -1710,6 +1716,14 @@ int nn_assign(struct nn *nn, struct nn_tensor *to, struct nn_tensor *from)
     return guard(nn, "nn_assign", [&] {
         at::NoGradGuard off;
         get(to).copy_(get(from));
+    });
+}
+
+int nn_share(struct nn *nn, struct nn_tensor *to, const struct nn_tensor *from)
+{
+    return guard(nn, "nn_params_share", [&] {
+        to->value = from->value;
+        to->lowered = Tensor();
     });
 }
 

@@ -9,7 +9,7 @@ int ws2_clips_read(struct ws2_clips *clips, int clip, int64_t frame, struct ws2_
                    struct ws2_error *error);
 
 /* Independent streams of random numbers of one seed. */
-enum ws2_stream_kind { WS2_STREAM_SPLIT = 1, WS2_STREAM_ORDER, WS2_STREAM_AUGMENT };
+enum ws2_stream_kind { WS2_STREAM_SPLIT = 1, WS2_STREAM_ORDER, WS2_STREAM_AUGMENT, WS2_STREAM_BELT };
 struct ws2_random ws2_train_random(int64_t seed, enum ws2_stream_kind kind, int64_t epoch, int64_t index);
 
 /* The state of a run between two epochs, as kept in "output.last". */

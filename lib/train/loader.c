@@ -27,7 +27,8 @@ struct job {
 struct scratch {
     struct ws2_record *record;
     struct ws2_resizer *rgb, *mask;
-    uint8_t *grown, *grow;
+    uint8_t *keep, *grow; /* [size,size]: 1 where the sample's own pixels stay; work space */
+    uint8_t *belt, *hole; /* WS2_FILL_BELT: another frame [size,size,3], and where its items lie */
 };
 
 struct ws2_loader {
@@ -46,6 +47,9 @@ struct ws2_loader {
     struct ws2_pool *pool;
     bool failed;
 };
+
+/* Of removed pixels: black, and 255 times the ImageNet mean. */
+static const uint8_t fill_colour[2][3] = {{0, 0, 0}, {124, 116, 104}};
 
 const char *ws2_class_name(int index)
 {
@@ -192,13 +196,19 @@ void ws2_mask_grow(uint8_t *mask, uint8_t *scratch, int width, int height, int m
         grow_line(mask + x, scratch + x, height, width, margin);
 }
 
-static void fill_where(uint8_t *rgb, const uint8_t *mask, size_t pixels, uint8_t value, enum ws2_fill fill)
+/* The pixels of rgb where keep is not set become those of `from`: one colour (step 0), or a picture (step 3). */
+static void replace(uint8_t *rgb, const uint8_t *keep, size_t pixels, const uint8_t *from, size_t step)
 {
-    static const uint8_t colour[2][3] = {{0, 0, 0}, {124, 116, 104}}; /* black; 255 * the ImageNet mean */
     for (size_t i = 0; i < pixels; i++) {
-        if ((mask[i] != 0) == value)
-            memcpy(rgb + 3 * i, colour[fill], 3);
+        if (!keep[i])
+            memcpy(rgb + 3 * i, from + step * i, 3);
     }
+}
+
+static void invert(uint8_t *mask, size_t pixels)
+{
+    for (size_t i = 0; i < pixels; i++)
+        mask[i] = !mask[i];
 }
 
 static void mirror(uint8_t *rgb, int side, bool x, bool y)
@@ -262,9 +272,8 @@ static int place_rgb(const struct ws2_loader *loader, struct scratch *scratch, c
     return status < 0 ? status : ws2_resizer_u8(scratch->rgb, out, rgb->data, 3, error);
 }
 
-/* The mask at network size in scratch->grown. */
 static int place_mask(const struct ws2_loader *loader, struct scratch *scratch, const struct ws2_tensor *rgb,
-                      const struct ws2_tensor *fg, struct ws2_error *error)
+                      const struct ws2_tensor *fg, uint8_t *out, struct ws2_error *error)
 {
     const int size = loader->options.size;
     const int64_t h = fg->shape.dim[0], w = fg->shape.dim[1];
@@ -274,11 +283,76 @@ static int place_mask(const struct ws2_loader *loader, struct scratch *scratch, 
                         ws2_shape_text(&fg->shape, a, sizeof a), ws2_shape_text(&rgb->shape, b, sizeof b));
     }
     if (h == size && w == size) {
-        memcpy(scratch->grown, fg->data, (size_t)size * (size_t)size);
+        memcpy(out, fg->data, (size_t)size * (size_t)size);
         return WS2_OK;
     }
     const int status = ws2_resizer_fit(&scratch->mask, (int)w, (int)h, size, size, WS2_NEAREST, error);
-    return status < 0 ? status : ws2_resizer_u8(scratch->mask, scratch->grown, fg->data, 1, error);
+    return status < 0 ? status : ws2_resizer_u8(scratch->mask, out, fg->data, 1, error);
+}
+
+/* A frame at network size, and its foreground where the background goes. */
+static int place(struct ws2_loader *loader, struct scratch *scratch, const struct sample *sample,
+                 uint8_t *out, uint8_t *mask, struct ws2_error *error)
+{
+    struct ws2_tensor rgb, fg;
+    int status = ws2_clips_read(loader->clips, sample->clip, sample->frame, scratch->record, error);
+    if (status < 0)
+        return status;
+    status = ws2_record_want(scratch->record, "rgb", WS2_U8, 3, &rgb, error);
+    if (status >= 0)
+        status = place_rgb(loader, scratch, &rgb, out, error);
+    if (status >= 0 && loader->options.background == WS2_BACKGROUND_REMOVE) {
+        status = ws2_record_want(scratch->record, "fg", WS2_U8, 2, &fg, error);
+        if (status >= 0)
+            status = place_mask(loader, scratch, &rgb, &fg, mask, error);
+    }
+    if (status < 0) {
+        const struct ws2_clip *clip = ws2_clips_at(loader->clips, sample->clip);
+        ws2_error_prefix(error, "%s: %s: frame %lld", clip->path, clip->name,
+                         (long long)ws2_record_frame(scratch->record));
+    }
+    return status;
+}
+
+/* ---- another belt ----------------------------------------------------------------------------------------- */
+
+/* The mean colour of the picture where hole is not set; of the ImageNet mean where nothing is left. */
+static void mean_colour(uint8_t mean[3], const uint8_t *rgb, const uint8_t *hole, size_t pixels)
+{
+    uint64_t sum[3] = {0}, n = 0;
+    for (size_t i = 0; i < pixels; i++) {
+        for (int c = 0; !hole[i] && c < 3; c++)
+            sum[c] += rgb[3 * i + (size_t)c];
+        n += !hole[i];
+    }
+    for (int c = 0; c < 3; c++)
+        mean[c] = n ? (uint8_t)((sum[c] + n / 2) / n) : fill_colour[WS2_FILL_MEAN][c];
+}
+
+/* scratch->belt: the belt of a frame drawn from either camera with equal chance, whatever the sample's class, so that
+ * the belt tells nothing of it. The items on it give way to the belt's mean colour. In validation the same frame
+ * each time. */
+static int draw_belt(struct ws2_loader *loader, struct scratch *scratch, const struct job *job,
+                     struct ws2_error *error)
+{
+    const struct ws2_loader_options *o = &loader->options;
+    const size_t pixels = (size_t)o->size * (size_t)o->size;
+    struct ws2_random random =
+        ws2_train_random(o->seed, WS2_STREAM_BELT, o->training ? job->epoch : 0, job->sample);
+    const int camera = ws2_random_uniform(&random) < 0.5 ? WS2_CLASS_AFTER : WS2_CLASS_BEFORE;
+    const struct sample *sample;
+    do /* a class has samples, or the loader would not have opened */
+        sample = &loader->sample[ws2_random_below(&random, loader->samples)];
+    while (sample->label != camera);
+    const int status = place(loader, scratch, sample, scratch->belt, scratch->hole, error);
+    if (status < 0)
+        return status;
+    uint8_t mean[3];
+    ws2_mask_grow(scratch->hole, scratch->grow, o->size, o->size, o->margin);
+    mean_colour(mean, scratch->belt, scratch->hole, pixels);
+    invert(scratch->hole, pixels);
+    replace(scratch->belt, scratch->hole, pixels, mean, 0);
+    return WS2_OK;
 }
 
 static int load(struct ws2_loader *loader, struct scratch *scratch, struct job *job)
@@ -286,32 +360,20 @@ static int load(struct ws2_loader *loader, struct scratch *scratch, struct job *
     const struct ws2_loader_options *o = &loader->options;
     const struct sample *sample = &loader->sample[job->sample];
     const size_t pixels = (size_t)o->size * (size_t)o->size;
-    struct ws2_error *error = &job->error;
-    struct ws2_tensor rgb, fg;
-    int status = ws2_clips_read(loader->clips, sample->clip, sample->frame, scratch->record, error);
-    if (status < 0)
-        return status;
-    status = ws2_record_want(scratch->record, "rgb", WS2_U8, 3, &rgb, error);
-    if (status >= 0)
-        status = place_rgb(loader, scratch, &rgb, job->rgb, error);
+    int status = place(loader, scratch, sample, job->rgb, scratch->keep, &job->error);
     if (status >= 0 && o->background == WS2_BACKGROUND_REMOVE) {
-        status = ws2_record_want(scratch->record, "fg", WS2_U8, 2, &fg, error);
-        if (status >= 0)
-            status = place_mask(loader, scratch, &rgb, &fg, error);
-        if (status >= 0 && sample->label == WS2_CLASS_BG)
-            ws2_mask_grow(scratch->grown, scratch->grow, o->size, o->size, o->margin);
-        if (status >= 0)
-            fill_where(job->rgb, scratch->grown, pixels, sample->label == WS2_CLASS_BG, o->fill);
+        const bool belt = o->fill == WS2_FILL_BELT;
+        if (sample->label == WS2_CLASS_BG) {
+            ws2_mask_grow(scratch->keep, scratch->grow, o->size, o->size, o->margin);
+            invert(scratch->keep, pixels);
+        }
+        if (belt)
+            status = draw_belt(loader, scratch, job, &job->error);
+        replace(job->rgb, scratch->keep, pixels, belt ? scratch->belt : fill_colour[o->fill], belt ? 3 : 0);
     }
-    if (status < 0) {
-        const struct ws2_clip *clip = ws2_clips_at(loader->clips, sample->clip);
-        ws2_error_prefix(error, "%s: %s: frame %lld", clip->path, clip->name,
-                         (long long)ws2_record_frame(scratch->record));
-        return status;
-    }
-    if (o->training)
+    if (status >= 0 && o->training)
         augment(o, job->rgb, job->epoch, job->sample);
-    return WS2_OK;
+    return status < 0 ? status : WS2_OK;
 }
 
 static void work(void *context, void *item, int worker)
@@ -357,9 +419,11 @@ static int allocate(struct ws2_loader *loader)
     for (int i = 0; i < o->threads; i++) {
         struct scratch *scratch = &loader->scratch[i];
         scratch->record = ws2_record_new();
-        scratch->grown = ws2_calloc(pixels, 1);
-        scratch->grow = ws2_calloc(pixels, 1);
-        if (!scratch->record || !scratch->grown || !scratch->grow)
+        scratch->keep = ws2_calloc(pixels, 6); /* keep, grow, hole, belt */
+        scratch->grow = scratch->keep + pixels;
+        scratch->hole = scratch->grow + pixels;
+        scratch->belt = scratch->hole + pixels;
+        if (!scratch->record || !scratch->keep)
             return WS2_ERR_SYSTEM;
     }
     int depth = 2 * o->batch;
@@ -408,8 +472,7 @@ void ws2_loader_close(struct ws2_loader *loader)
         ws2_record_free(scratch->record);
         ws2_resizer_free(scratch->rgb);
         ws2_resizer_free(scratch->mask);
-        free(scratch->grown);
-        free(scratch->grow);
+        free(scratch->keep);
     }
     free(loader->scratch);
     free(loader->order);

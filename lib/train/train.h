@@ -65,7 +65,10 @@ enum ws2_background {
     WS2_BACKGROUND_REMOVE, /* after and before: frame * fg; bg: frame * (1 - fg grown by `margin`) */
     WS2_BACKGROUND_KEEP    /* whole frames; two classes only (the contrast of POF-CAM, table 3) */
 };
-enum ws2_fill { WS2_FILL_BLACK, WS2_FILL_MEAN }; /* what replaces removed pixels: 0, or the ImageNet mean */
+/* What replaces removed pixels. BELT: the belt of a frame drawn from either camera with equal chance, whatever the
+ * class; pictures look as at inference, where nothing is removed, and yet the background tells nothing of the class
+ * (ours, not in the papers; WS2's is black). */
+enum ws2_fill { WS2_FILL_BLACK, WS2_FILL_MEAN, WS2_FILL_BELT };
 enum ws2_bg_source { WS2_BG_SEQUENCES, WS2_BG_FRAMES };
 
 struct ws2_loader_options {

@@ -466,6 +466,7 @@ struct clip_options {
     enum ws2_role role;
     int frames, width, height;
     bool no_fg, no_rgb, wrong_fg;
+    int lighter; /* grey levels added to the belt */
 };
 
 /* Frames of a grey belt with noise and one square item: red before, blue after. */
@@ -478,7 +479,9 @@ static void paint(uint8_t *rgb, uint8_t *fg, const struct clip_options *o, int f
             const bool item = x >= left && x < left + side && y >= top && y < top + side;
             fg[y * o->width + x] = item;
             for (int c = 0; c < 3; c++) {
-                const int level = !item ? 90 : c == (o->role == WS2_ROLE_BEFORE ? 0 : 2) ? 200 : 40;
+                const int level = !item                                       ? 90 + o->lighter
+                                  : c == (o->role == WS2_ROLE_BEFORE ? 0 : 2) ? 200
+                                                                              : 40;
                 p[c] = (uint8_t)(level + (int)(generator_next(noise) >> 28));
             }
         }
@@ -534,7 +537,7 @@ static void write_clips(const struct clip_options *o, int count)
 
 static struct clip_options clip(const char *file, const char *seq, enum ws2_role role, int frames)
 {
-    return (struct clip_options){file, seq, role, frames, SIDE, SIDE, false, false, false};
+    return (struct clip_options){file, seq, role, frames, SIDE, SIDE, false, false, false, 0};
 }
 
 static struct ws2_clips *open_clips(const char *const *name, int count)
@@ -732,6 +735,58 @@ static void loader_plain(void **state)
     assert_int_equal(copy.rgb[0][0], 124);
     assert_int_equal(copy.rgb[0][1], 116);
     assert_int_equal(copy.rgb[0][2], 104);
+    ws2_loader_close(loader);
+    ws2_clips_close(clips);
+}
+
+/* Pictures stand on the belt of either camera, whatever their class; the last batch of the epoch too. */
+static void loader_other_belts(void **state)
+{
+    (void)state;
+    static struct epoch_copy first, second;
+    static const char *const names[] = {"dark.ws2", "light.ws2"};
+    struct clip_options dark = clip("dark.ws2", "d", WS2_ROLE_BEFORE, 12),
+                        light = clip("light.ws2", "l", WS2_ROLE_AFTER, 12);
+    light.lighter = 60;
+    write_clips(&dark, 1);
+    write_clips(&light, 1);
+    struct ws2_clips *clips = open_clips(names, 2);
+    struct ws2_loader *loader;
+    struct ws2_error error = {0};
+    struct ws2_loader_options o = loader_options(3, false);
+    o.fill = WS2_FILL_BELT;
+    assert_int_equal(ws2_loader_open(&loader, clips, NULL, &o, &error), 0);
+    run_epoch(loader, 0, &first);
+    run_epoch(loader, 1, &second);
+    assert_int_equal(first.count, 12 + 12 + 24);
+    assert_memory_equal(&first, &second, sizeof first); /* validation is the same each time */
+    int seen[3][2] = {{0}}; /* by class: on the belt of the dark, the light camera */
+    for (int i = 0; i < first.count; i++) {
+        int on[2] = {0}, item = 0;
+        for (int p = 0; p < SIDE * SIDE; p++) {
+            const uint8_t *c = first.rgb[i] + 3 * p;
+            on[0] += c[0] >= 90 && c[0] < 106 && c[2] >= 90 && c[2] < 106;
+            on[1] += c[0] >= 150 && c[0] < 166 && c[2] >= 150 && c[2] < 166;
+            item += c[0] >= 200 || c[2] >= 200;
+        }
+        const bool bg = first.label[i] == WS2_CLASS_BG;
+        assert_int_equal(item, bg ? 0 : 25);
+        assert_int_equal(on[0] + on[1] + item, SIDE * SIDE);
+        if (!bg)
+            assert_true(on[0] == 0 || on[1] == 0);
+        seen[first.label[i]][on[1] > on[0]]++;
+    }
+    for (int c = 0; c < 3; c++)
+        assert_true(seen[c][0] > 0 && seen[c][1] > 0);
+    ws2_loader_close(loader);
+    o.training = true;
+    o.jitter = o.hue = 0;
+    assert_int_equal(ws2_loader_open(&loader, clips, NULL, &o, &error), 0);
+    run_epoch(loader, 0, &first);
+    run_epoch(loader, 0, &second);
+    assert_memory_equal(&first, &second, sizeof first);
+    run_epoch(loader, 1, &second);
+    assert_memory_not_equal(&first, &second, sizeof first);
     ws2_loader_close(loader);
     ws2_clips_close(clips);
 }
@@ -1067,6 +1122,7 @@ int main(void)
         cmocka_unit_test(clips_and_split),
         cmocka_unit_test(clips_refused),
         cmocka_unit_test(loader_plain),
+        cmocka_unit_test(loader_other_belts),
         cmocka_unit_test(loader_training),
         cmocka_unit_test(loader_refusals),
         cmocka_unit_test(loader_sizes),

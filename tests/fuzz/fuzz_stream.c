@@ -1,8 +1,8 @@
 /*
  * Fuzz target of the reader, the index and the unpacking; a libFuzzer target, and without libFuzzer a program:
  *
- *     fuzz_reader FILE...       runs every file once (crashes found elsewhere)
- *     fuzz_reader -s DIRECTORY  writes the seeds
+ *     fuzz_stream FILE...       runs every file once (crashes found elsewhere)
+ *     fuzz_stream -s DIRECTORY  writes the seeds
  *
  * Checksums keep a fuzzer out of everything behind them. So each input is run as it is, with the checksums and
  * hashes repaired, and with the numbers of the TAIL repaired as well. Beside not crashing, it must hold that

@@ -1,5 +1,5 @@
 /*
- * Pixels to normalised floats, out of torch.cpp so that the loops are plain C that vectorises.
+ * Pixels to normalised floats, out of torch_data.cpp so that the loops are plain C that vectorises.
  *
  * (v/255 - mean)/std is computed as v * scale + shift; the difference is in the last bit. Interleaved pixels are
  * taken sixteen at a time: 48 values of a period of three channels, so that no gather is needed.

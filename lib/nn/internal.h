@@ -21,7 +21,7 @@ int nn_share(struct nn *nn, struct nn_tensor *to, const struct nn_tensor *from);
 bool nn_has_leaf_grad(const struct nn_tensor *x);
 void nn_clear_grad(struct nn *nn, struct nn_tensor *x);
 
-/* One optimiser update of `count` leaves that all have gradients (torch.cpp: multi-tensor operations). */
+/* One optimiser update of `count` leaves that all have gradients (torch_train.cpp: multi-tensor operations). */
 struct nn_update {
     int count;
     struct nn_tensor **param;

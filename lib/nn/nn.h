@@ -1,6 +1,6 @@
 /*
- * nn: tensors, autograd, optimisers and weight files for networks written in C. One C++ file behind it
- * (torch.cpp) knows libtorch; the weight files are read and written by C code that executes nothing.
+ * nn: tensors, autograd, optimisers and weight files for networks written in C. Only the C++ files behind
+ * it (torch_*.cpp) know libtorch; the weight files are read and written by C code that executes nothing.
  *
  *     struct nn *nn;
  *     if (nn_open(&nn, &(struct nn_options){.threads = 2}, error) < 0) ...

@@ -1,5 +1,5 @@
 /*
- * Optimisers: groups, step counts and state; the arithmetic is in torch.cpp.
+ * Optimisers: groups, step counts and state; the arithmetic is in torch_train.cpp.
  */
 #include <stdio.h>
 #include <stdlib.h>

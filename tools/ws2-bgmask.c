@@ -2,6 +2,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "foreground.h"
+#include "image/image.h"
 
 /* Name of the cut frame while the original is still in the record; cannot be in a stream that has it too. */
 #define CUT "rgb.cut"
@@ -178,14 +179,13 @@ static int work(void *context, struct ws2_record *record, int worker, struct ws2
 
 static void finish_options(struct job *job)
 {
-    static const uint8_t fills[2][3] = {{0, 0, 0}, {124, 116, 104}}; /* black, mean of ImageNet */
     if (job->belt == NULL)
         ws2_die_text(WS2_ERR_USAGE, "no belt: name one made by ws2-median with -b FILE");
     if (job->out != NULL && job->apply == APPLY_NOTHING)
         ws2_die_text(WS2_ERR_USAGE, "--out names the frame cut by --apply");
     foreground_finish(&job->values);
     job->cut.what = job->apply == APPLY_BELT ? WS2_APPLY_BELT : WS2_APPLY_ITEMS;
-    memcpy(job->cut.fill, fills[job->fill], sizeof job->cut.fill);
+    memcpy(job->cut.fill, ws2_fill_colour[job->fill], sizeof job->cut.fill);
 }
 
 int main(int argc, char **argv)

@@ -172,7 +172,6 @@ static int take_rgb(const struct run *run, struct scratch *scratch, struct job *
 
 static int apply_mask(const struct run *run, struct scratch *scratch, struct job *job)
 {
-    static const uint8_t colour[2][3] = {{0, 0, 0}, {124, 116, 104}}; /* black; 255 * the ImageNet mean */
     struct ws2_tensor fg;
     const size_t pixels = (size_t)job->side_h * (size_t)job->side_w;
     int status = ws2_record_want(job->record, "fg", WS2_U8, 2, &fg, &job->error);
@@ -197,7 +196,7 @@ static int apply_mask(const struct run *run, struct scratch *scratch, struct job
     }
     for (size_t i = 0; status >= 0 && i < pixels; i++) {
         if (mask[i] == 0)
-            memcpy(job->rgb + 3 * i, colour[run->options->fill_mean], 3);
+            memcpy(job->rgb + 3 * i, ws2_fill_colour[run->options->fill_mean], 3);
     }
     return status;
 }

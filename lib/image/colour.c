@@ -2,6 +2,8 @@
 #include <math.h>
 #include "image/internal.h"
 
+const uint8_t ws2_fill_colour[2][3] = {{0, 0, 0}, {124, 116, 104}};
+
 WS2_CLONES void ws2_luma_f32(float *luma, const uint8_t *rgb, size_t pixels)
 {
     for (size_t i = 0; i < pixels; i++)

@@ -337,6 +337,9 @@ struct ws2_jitter {
 
 void ws2_jitter_apply(uint8_t *rgb, size_t pixels, const struct ws2_jitter *jitter); /* in place */
 
+/* Colours for pixels that are taken out: black; 255 times the ImageNet mean, rounded, which a network sees as 0. */
+extern const uint8_t ws2_fill_colour[2][3];
+
 /* ---- drawing ------------------------------------------------------------------------------------- */
 
 enum ws2_palette { WS2_PALETTE_TURBO, WS2_PALETTE_VIRIDIS, WS2_PALETTE_GREY };

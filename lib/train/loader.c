@@ -48,9 +48,6 @@ struct ws2_loader {
     bool failed;
 };
 
-/* Of removed pixels: black, and 255 times the ImageNet mean. */
-static const uint8_t fill_colour[2][3] = {{0, 0, 0}, {124, 116, 104}};
-
 const char *ws2_class_name(int index)
 {
     static const char *const name[WS2_CLASSES_MAX] = {"after", "before", "bg"};
@@ -326,7 +323,7 @@ static void mean_colour(uint8_t mean[3], const uint8_t *rgb, const uint8_t *hole
         n += !hole[i];
     }
     for (int c = 0; c < 3; c++)
-        mean[c] = n ? (uint8_t)((sum[c] + n / 2) / n) : fill_colour[WS2_FILL_MEAN][c];
+        mean[c] = n ? (uint8_t)((sum[c] + n / 2) / n) : ws2_fill_colour[WS2_FILL_MEAN][c];
 }
 
 /* scratch->belt: the belt of a frame drawn from either camera with equal chance, whatever the sample's class, so that
@@ -369,7 +366,8 @@ static int load(struct ws2_loader *loader, struct scratch *scratch, struct job *
         }
         if (belt)
             status = draw_belt(loader, scratch, job, &job->error);
-        replace(job->rgb, scratch->keep, pixels, belt ? scratch->belt : fill_colour[o->fill], belt ? 3 : 0);
+        replace(job->rgb, scratch->keep, pixels, belt ? scratch->belt : ws2_fill_colour[o->fill],
+                belt ? 3 : 0);
     }
     if (status >= 0 && o->training)
         augment(o, job->rgb, job->epoch, job->sample);

@@ -12,13 +12,13 @@ FUZZ_LIBS := -ljansson -lzstd -lxxhash -lm
 FUZZ_SEEDS_weights := $(wildcard tests/golden/weights/*)
 
 .SECONDEXPANSION:
-$(FUZZ)/fuzz-%: tests/fuzz/fuzz_%.c $$(FUZZ_$$*) $(wildcard lib/*/*.h)
+$(FUZZ)/fuzz-%: tests/fuzz/fuzz_%.c $$(FUZZ_$$*) $(wildcard lib/*/*.h) tests/fuzz/must.h
 	@command -v clang >/dev/null || { echo "please install: clang libclang-rt-dev" >&2; exit 1; }
 	@mkdir -p $(@D)
 	clang -DWS2_LIBFUZZER $(FUZZ_FLAGS) -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=undefined \
 	  -o $@ $< $(FUZZ_$*) $(FUZZ_LIBS)
 
-$(FUZZ)/replay-%: tests/fuzz/fuzz_%.c $$(FUZZ_$$*) $(wildcard lib/*/*.h)
+$(FUZZ)/replay-%: tests/fuzz/fuzz_%.c $$(FUZZ_$$*) $(wildcard lib/*/*.h) tests/fuzz/must.h
 	@mkdir -p $(@D)
 	$(CC) $(FUZZ_FLAGS) -fsanitize=address,undefined -fno-sanitize-recover=undefined -o $@ $< $(FUZZ_$*) $(FUZZ_LIBS)
 

@@ -16,16 +16,9 @@
 
 #include "stream/internal.h"
 #include "stream/stream.h"
+#include "tests/fuzz/must.h"
 
 enum { SIZE_MAX_INPUT = 1 << 18, UNPACK_MAX = 1 << 22 };
-
-#define MUST(condition)                                                                                      \
-    do {                                                                                                     \
-        if (!(condition)) {                                                                                  \
-            fprintf(stderr, "line %d: must hold: %s\n", __LINE__, #condition);                               \
-            abort();                                                                                         \
-        }                                                                                                    \
-    } while (0)
 
 struct bytes {
     unsigned char *data;

@@ -13,16 +13,9 @@
 #include <string.h>
 
 #include "nn/internal.h"
+#include "tests/fuzz/must.h"
 
 enum { SIZE_MAX_INPUT = 1 << 16, ELEMENTS_MAX = 1 << 20, STORAGES = 3, STORAGE_BYTES = 256 };
-
-#define MUST(condition)                                                                                      \
-    do {                                                                                                     \
-        if (!(condition)) {                                                                                  \
-            fprintf(stderr, "line %d: must hold: %s\n", __LINE__, #condition);                               \
-            abort();                                                                                         \
-        }                                                                                                    \
-    } while (0)
 
 /* ---- running ------------------------------------------------------------------------------------------ */
 

@@ -122,7 +122,7 @@ DEPS := gcc|/usr/bin/gcc g++|/usr/bin/g++ libzstd-dev|/usr/include/zstd.h libxxh
 	libavcodec-dev|/usr/include/$(shell uname -m)-linux-gnu/libavcodec/avcodec.h \
 	libswscale-dev|/usr/include/$(shell uname -m)-linux-gnu/libswscale/swscale.h \
 	libcmocka-dev|/usr/include/cmocka.h mandoc|/usr/bin/mandoc parallel|/usr/bin/parallel zstd|/usr/bin/zstd \
-	ffmpeg|/usr/bin/ffmpeg \
+	ffmpeg|/usr/bin/ffmpeg curl|/usr/bin/curl \
 	$(if $(LIBTORCH),,libtorch-dev|/usr/include/torch/script.h) \
 	libopenblas0-pthread|/usr/lib/$(shell uname -m)-linux-gnu/openblas-pthread/libopenblas.so.0
 
@@ -141,7 +141,7 @@ check: deps
 	@$(MAKE) --no-print-directory -j$$(nproc) tools unit
 	@B=$(B) tests/run all
 
-# The programs that need no network, under the address and undefined-behaviour sanitizers.
+# The same under the address and undefined-behaviour sanitizers.
 check-asan: deps
 	@$(MAKE) --no-print-directory SAN=1 -j$$(nproc) tools unit
 	@B=$(patsubst %-san,%,$(B))-san tests/run all

@@ -739,7 +739,7 @@ static void loader_plain(void **state)
     ws2_clips_close(clips);
 }
 
-/* Pictures stand on the belt of either camera, whatever their class; the last batch of the epoch too. */
+/* Items of each class stand on belts of both cameras; validation draws the same belts each time, training others. */
 static void loader_other_belts(void **state)
 {
     (void)state;

@@ -98,6 +98,20 @@ static int counted_work(void *context, struct ws2_record *record, int worker, st
     return filter->work(filter->context, record, worker, error);
 }
 
+static int counted_prepare(void *context, int step, struct ws2_record *record, void **note, int worker,
+                           struct ws2_error *error)
+{
+    const struct ws2_filter *filter = ((struct counted *)context)->filter;
+    return filter->prepare(filter->context, step, record, note, worker, error);
+}
+
+static int counted_near(void *context, struct ws2_record *record, void *const *note, int worker,
+                        struct ws2_error *error)
+{
+    const struct ws2_filter *filter = ((struct counted *)context)->filter;
+    return filter->work_near(filter->context, record, note, worker, error);
+}
+
 static void counted_done(void *context, const struct ws2_reader *reader, const struct ws2_record *record)
 {
     struct counted *counted = context;
@@ -128,7 +142,15 @@ int ws2_cli_filter(const struct ws2_program *program, const struct ws2_common *c
     const char *const *path = common->operands ? common->operand : &standard_input;
     const int paths = common->operands ? common->operands : 1;
     struct counted counted = {filter, 0};
-    const struct ws2_filter run = {counted_begin, counted_work, counted_done, &counted};
+    const struct ws2_filter run = {.begin = counted_begin,
+                                   .work = counted_work,
+                                   .done = counted_done,
+                                   .context = &counted,
+                                   .reach = filter->reach,
+                                   .steps = filter->steps,
+                                   .prepare = counted_prepare,
+                                   .work_near = counted_near,
+                                   .forget = filter->forget};
     (void)program;
     struct ws2_writer *writer = common->check ? NULL : ws2_cli_writer(common);
     ws2_cli_progress_begin(common, "frames", 0);

@@ -3,11 +3,12 @@
 #include <pthread.h>
 #include <stdlib.h>
 
-/* A ring of slots numbered by arrival: [taken, given) are inside, and within it [taken, begun) are running
- * or finished. A slot is handed out when it is the oldest and finished. */
+/* A ring of slots numbered by arrival: [taken, given) are inside, and within it all of [taken, first) are running
+ * or finished, later ones are when a job before them was not ready. A slot is handed out when it is the oldest
+ * and finished. */
 struct slot {
     void *job;
-    bool finished;
+    bool begun, finished;
 };
 
 struct worker {
@@ -19,17 +20,34 @@ struct worker {
 struct ws2_pool {
     pthread_mutex_t lock;
     pthread_cond_t room; /* a slot became free */
-    pthread_cond_t work; /* a job came in, or none will */
+    pthread_cond_t work; /* a job came in or became ready, or none will come */
     pthread_cond_t done; /* a job finished, or none will come */
     ws2_pool_work *body;
+    ws2_pool_ready *ready; /* NULL: always */
     void *context;
     struct slot *slot;
     int depth;
-    uint64_t given, begun, taken;
+    uint64_t given, first, taken;
     bool ended, closing;
     struct worker *worker;
     int threads;
 };
+
+/* The oldest job that can begin; NULL when there is none now. */
+static struct slot *pick(struct ws2_pool *pool)
+{
+    const uint64_t depth = (uint64_t)pool->depth;
+    if (pool->first < pool->taken)
+        pool->first = pool->taken;
+    while (pool->first < pool->given && pool->slot[pool->first % depth].begun)
+        pool->first++;
+    for (uint64_t i = pool->first; i < pool->given; i++) {
+        struct slot *slot = &pool->slot[i % depth];
+        if (!slot->begun && (pool->ready == NULL || pool->ready(pool->context, slot->job)))
+            return slot;
+    }
+    return NULL;
+}
 
 static void *worker_main(void *argument)
 {
@@ -37,16 +55,19 @@ static void *worker_main(void *argument)
     struct ws2_pool *pool = self->pool;
     pthread_mutex_lock(&pool->lock);
     for (;;) {
-        while (pool->begun == pool->given && !pool->ended && !pool->closing)
+        struct slot *slot = NULL;
+        while (!pool->closing && (slot = pick(pool)) == NULL && !(pool->ended && pool->first == pool->given))
             pthread_cond_wait(&pool->work, &pool->lock);
-        if (pool->closing || pool->begun == pool->given)
+        if (pool->closing || slot == NULL)
             break;
-        struct slot *slot = &pool->slot[pool->begun++ % (uint64_t)pool->depth];
+        slot->begun = true;
         pthread_mutex_unlock(&pool->lock);
         pool->body(pool->context, slot->job, self->number);
         pthread_mutex_lock(&pool->lock);
         slot->finished = true;
         pthread_cond_signal(&pool->done);
+        if (pool->ready != NULL)
+            pthread_cond_broadcast(&pool->work);
     }
     pthread_mutex_unlock(&pool->lock);
     return NULL;
@@ -82,12 +103,19 @@ struct ws2_pool *ws2_pool_open(int threads, int depth, ws2_pool_work *work, void
     return NULL;
 }
 
+void ws2_pool_when(struct ws2_pool *pool, ws2_pool_ready *ready)
+{
+    pthread_mutex_lock(&pool->lock);
+    pool->ready = ready;
+    pthread_mutex_unlock(&pool->lock);
+}
+
 void ws2_pool_give(struct ws2_pool *pool, void *job)
 {
     pthread_mutex_lock(&pool->lock);
     while (pool->given - pool->taken == (uint64_t)pool->depth)
         pthread_cond_wait(&pool->room, &pool->lock);
-    pool->slot[pool->given++ % (uint64_t)pool->depth] = (struct slot){job, false};
+    pool->slot[pool->given++ % (uint64_t)pool->depth] = (struct slot){.job = job};
     pthread_cond_signal(&pool->work);
     pthread_mutex_unlock(&pool->lock);
 }

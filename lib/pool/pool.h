@@ -23,6 +23,13 @@ typedef void ws2_pool_work(void *context, void *job, int worker);
  * Returns NULL when memory or threads are lacking. */
 struct ws2_pool *ws2_pool_open(int threads, int depth, ws2_pool_work *work, void *context);
 
+/* For jobs that need each other's results: a job begins only once ready(context, job) is true, and of those that
+ * are ready the oldest begins first, so no thread waits while there is work. It is asked with the pool locked,
+ * and again when a job has finished: it must be quick and look at nothing but what finished jobs have left. The
+ * oldest job that has not finished must always be ready. Call it before the first job comes in. */
+typedef bool ws2_pool_ready(void *context, const void *job);
+void ws2_pool_when(struct ws2_pool *pool, ws2_pool_ready *ready);
+
 /* Hands in a job (borrowed until ws2_pool_take returns it). Blocks while the pool is full. One producer. */
 void ws2_pool_give(struct ws2_pool *pool, void *job);
 

@@ -258,13 +258,39 @@ struct ws2_filter {
     /* Called in order on the writer's thread after a record is written; may be NULL. */
     void (*done)(void *context, const struct ws2_reader *reader, const struct ws2_record *record);
     void *context;
+
+    /* For a filter whose work depends on the neighbours of a record in its segment: with reach > 0 work_near
+     * stands in place of `work`, and records are prepared for it in steps.
+     *
+     * Every record has a note, an object of the filter's own: what it leaves for its neighbours. A step of
+     * `prepare` reads the record and fills the note. Step 0 may put an object into *note, which holds that of
+     * some older record to be used again (of this segment or another, so of any size), or NULL. A step s > 0 sees
+     * the object in note[0] and those of the records before in note[-1] .. note[-reach], NULL where the segment
+     * begins; of these it reads only what steps below s have left, since step s of them may be running.
+     * work_near sees note[-reach] .. note[reach], NULL beyond the ends of the segment, all of their steps done;
+     * it reads notes and changes its own record only. A record is never with two workers at once.
+     * Steps and work of different records run at the same time and in any order that these rules leave. */
+    int reach; /* records seen on both sides, 0 .. WS2_REACH_MAX; 0: none */
+    int steps; /* of preparation, 1 .. WS2_STEPS_MAX; 0 with reach 0 */
+    int (*prepare)(void *context, int step, struct ws2_record *record, void **note, int worker,
+                   struct ws2_error *error);
+    int (*work_near)(void *context, struct ws2_record *record, void *const *note, int worker,
+                     struct ws2_error *error);
+    void (*forget)(void *note); /* frees an object that prepare has left; may be NULL when it left none */
 };
 
+#define WS2_REACH_MAX 64
+#define WS2_STEPS_MAX 64
+
 /* Runs the filter over all segments of reader into writer with `threads` workers, a reader thread, and the
- * calling thread as the writer; 2 * threads + 2 records are in memory. The bytes written do not depend on
- * `threads`, nor does which error is reported. An error stops the output without a TAIL; its text begins with
- * "SEQ: frame N: " where a record is to blame. A reader that waits for a pipe is woken by it, one that reads a
- * FILE is not. Closes neither reader nor writer. */
+ * calling thread as the writer; 2 * threads + 2 + 2 * reach records are in memory. A record leaves when the
+ * `reach` records after it have been read, or the TAIL. The bytes written do not depend on `threads`, nor does
+ * which error is reported. An error stops the output without a TAIL; its text begins with "SEQ: frame N: "
+ * where a record is to blame. Written before it is every record whose window (itself and `reach` records on
+ * both sides, or fewer at an end of the segment that was seen) was read and prepared without error: an error
+ * in the work of record t leaves those before t, one in its preparation or in reading it those before t - reach.
+ * A reader that waits for a pipe is woken by an error, one that reads a FILE is not. Closes neither reader nor
+ * writer. */
 int ws2_filter_run(const struct ws2_filter *filter, struct ws2_reader *reader, struct ws2_writer *writer,
                    int threads, struct ws2_error *error);
 

@@ -109,7 +109,7 @@ static void pass(const char *from, const char *to)
     struct ws2_error error = {0};
     struct ws2_reader *reader;
     struct ws2_writer *writer;
-    const struct ws2_filter filter = {begin, work, NULL, NULL};
+    const struct ws2_filter filter = {.begin = begin, .work = work};
     check(ws2_reader_open(&reader, from, &error), &error);
     check(ws2_writer_open(&writer, to, WS2_LEVEL_PIPE, &error), &error);
     check(ws2_filter_run(&filter, reader, writer, 1, &error), &error);

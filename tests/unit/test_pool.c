@@ -1,11 +1,13 @@
 /* pool: results in order for any number of threads, bounded depth, closing early, bands that cover all. */
 #include <pthread.h>
+#include <sched.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -101,6 +103,79 @@ static void closing_early_does_not_hang(void **state)
     assert_null(ws2_pool_open(4, 2, square, &threads));
 }
 
+/* Jobs that need the job `gap` before them. */
+struct chain {
+    int gap;
+    bool hold; /* job 0 waits for job 2 */
+    atomic_int done[200];
+};
+
+static bool chain_ready(void *context, const void *argument)
+{
+    const struct chain *chain = context;
+    const struct job *job = argument;
+    return job->number < chain->gap || atomic_load(&chain->done[job->number - chain->gap]);
+}
+
+static void chain_work(void *context, void *argument, int worker)
+{
+    struct chain *chain = context;
+    struct job *job = argument;
+    (void)worker;
+    assert_true(chain_ready(chain, job));
+    while (chain->hold && job->number == 0 && !atomic_load(&chain->done[2]))
+        sched_yield();
+    job->result = job->number;
+    atomic_store(&chain->done[job->number], 1);
+}
+
+/* None begins too early, all leave in order. */
+static void jobs_begin_when_they_are_ready(void **state)
+{
+    (void)state;
+    for (int threads = 1; threads <= 5; threads++) {
+        for (int gap = 1; gap <= 3; gap++) {
+            struct chain chain = {.gap = gap};
+            struct job job[200];
+            for (int i = 0; i < 200; i++)
+                job[i] = (struct job){i, -1};
+            struct ws2_pool *pool = ws2_pool_open(threads, threads + 4, chain_work, &chain);
+            ws2_pool_when(pool, chain_ready);
+            struct feed feed = {pool, job, 200};
+            pthread_t producer;
+            assert_int_equal(pthread_create(&producer, NULL, give_all, &feed), 0);
+            for (int i = 0; i < 200; i++)
+                assert_int_equal(((const struct job *)ws2_pool_take(pool))->result, i);
+            assert_null(ws2_pool_take(pool));
+            pthread_join(producer, NULL);
+            ws2_pool_close(pool);
+        }
+    }
+}
+
+static bool all_but_one_ready(void *context, const void *argument)
+{
+    struct chain *chain = context;
+    return ((const struct job *)argument)->number != 1 || atomic_load(&chain->done[0]);
+}
+
+/* Job 1 needs job 0, which goes on only when job 2 has run: a thread that waited with job 1 would hang. */
+static void a_job_that_must_wait_holds_up_no_thread(void **state)
+{
+    (void)state;
+    struct chain chain = {.gap = 200, .hold = true};
+    struct job job[3] = {{0, -1}, {1, -1}, {2, -1}};
+    struct ws2_pool *pool = ws2_pool_open(2, 3, chain_work, &chain);
+    ws2_pool_when(pool, all_but_one_ready);
+    for (int i = 0; i < 3; i++)
+        ws2_pool_give(pool, &job[i]);
+    ws2_pool_finish(pool);
+    for (int i = 0; i < 3; i++)
+        assert_int_equal(((const struct job *)ws2_pool_take(pool))->result, i);
+    assert_null(ws2_pool_take(pool));
+    ws2_pool_close(pool);
+}
+
 static void count_up(void *context, int64_t begin, int64_t end)
 {
     atomic_int *seen = context;
@@ -122,13 +197,22 @@ static void bands_cover_everything_once(void **state)
     }
 }
 
+static int limit_time(void **state)
+{
+    (void)state;
+    alarm(300); /* a deadlock shall not hang the test run */
+    return 0;
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(results_leave_in_order),
         cmocka_unit_test(one_thread_may_give_and_take),
         cmocka_unit_test(closing_early_does_not_hang),
+        cmocka_unit_test(jobs_begin_when_they_are_ready),
+        cmocka_unit_test(a_job_that_must_wait_holds_up_no_thread),
         cmocka_unit_test(bands_cover_everything_once),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return cmocka_run_group_tests(tests, limit_time, NULL);
 }

@@ -95,7 +95,7 @@ static void no_allocation_after_the_first_records(void **state)
     struct ws2_reader *reader;
     struct ws2_writer *writer;
     struct watch watch = {0};
-    const struct ws2_filter filter = {begin, work, done, &watch};
+    const struct ws2_filter filter = {.begin = begin, .work = work, .done = done, .context = &watch};
     char path[64];
     struct bytes bytes = make_stream(1, 600, 50);
     const int fd = memory_file(&bytes, path);

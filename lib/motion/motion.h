@@ -1,6 +1,6 @@
 /*
- * motion: what many frames of one camera tell per pixel. Today: exact order statistics of a stack of frames
- * (background by the median, WS2 section 4; POF-CAM section 4.1), and colour planes with luma.
+ * motion: what many frames of one camera tell per pixel. Exact order statistics of a stack of frames (background by
+ * the median, WS2 section 4; POF-CAM section 4.1), colour planes with luma, and flow: warp, composition.
  *
  * Frames are u8 planes of h*w bytes. Everything here is exact and gives the same values for any number of
  * threads. Functions return 0 or a ws2_status with the message in `error` (only lack of memory and arguments
@@ -59,6 +59,41 @@ int ws2_stack_mode(const struct ws2_stack *stack, int least, int threads, float 
 
 /* share[p] = share of the samples of pixel p that skip leaves out, 0..1. */
 int ws2_stack_skipped(const struct ws2_stack *stack, int threads, float *share, struct ws2_error *error);
+
+/* ---- flow: warp, composition, size -------------------------------------------------------------------------- */
+
+/* A flow F is f32 [2,h,w] in pixels, plane 0 to the right, plane 1 down: the point p = (x, y) of this frame is at
+ * p + F(p) of the other. Planes are f32 [h,w] with h * w < 2^31 and finite values; a flow that is not finite leads
+ * outside. A weight is f32 [h,w], 1 where a flow is known and 0 where it is not. Nothing here starts threads. */
+
+enum ws2_warp_rule {
+    WS2_WARP_ZEROS,  /* bilinear, zeros outside: a sample on the border is shaded by what lies outside */
+    WS2_WARP_INSIDE, /* bilinear, 0 unless the four neighbours, those of weight 0 apart, are inside */
+    WS2_WARP_COMPAT  /* as the code published with WS2 does: the source place is x * W / (W - 1) - 0.5, and
+                        samples with less than 0.9999 of their weight inside are 0, so that the outer ring of a
+                        map is lost even without motion */
+};
+
+/* out(p) = in(p + F(p)) for each of `channels` planes, so the flow from this frame to the other brings the other's
+ * planes to this one. valid (or NULL): u8 [h,w], 1 where the sample counts as inside (ZEROS: as INSIDE has it). A
+ * flow of whole pixels shifts exactly. out must not overlap in. */
+void ws2_warp(enum ws2_warp_rule rule, const float *in, int64_t channels, int64_t height, int64_t width,
+              const float *flow, float *out, uint8_t *valid);
+
+/* F_{t,t+2}(p) = first(p) + second(p + first(p)), with first = F_{t,t+1} and second = F_{t+1,t+2}. out_weight(p) =
+ * first_weight(p) * second_weight(p + first(p)), and 0 where p + first(p) is outside, where the second flow is
+ * continued by its border. A weight of NULL is 1 everywhere. out may be first and out_weight first_weight;
+ * nothing else may overlap. */
+void ws2_flow_compose(const float *first, const float *first_weight, const float *second,
+                      const float *second_weight, int64_t height, int64_t width, float *out,
+                      float *out_weight);
+
+/* Bilinear as PyTorch's interpolate with align_corners=False, times factor. Sides are 1 or more. */
+void ws2_plane_resize(const float *in, int64_t in_height, int64_t in_width, float factor, float *out,
+                      int64_t height, int64_t width);
+/* The same for both planes of a flow, in pixels of the new size: u * w / W, v * h / H. */
+void ws2_flow_resize(const float *in, int64_t in_height, int64_t in_width, float *out, int64_t height,
+                     int64_t width);
 
 #ifdef __cplusplus
 }

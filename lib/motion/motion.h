@@ -1,6 +1,7 @@
 /*
  * motion: what many frames of one camera tell per pixel. Exact order statistics of a stack of frames (background by
- * the median, WS2 section 4; POF-CAM section 4.1), colour planes with luma, and flow: warp, composition.
+ * the median, WS2 section 4; POF-CAM section 4.1), colour planes with luma, and flow: dense flow between frames, warp,
+ * composition.
  *
  * Frames are u8 planes of h*w bytes. Everything here is exact and gives the same values for any number of
  * threads. Functions return 0 or a ws2_status with the message in `error` (only lack of memory and arguments
@@ -94,6 +95,59 @@ void ws2_plane_resize(const float *in, int64_t in_height, int64_t in_width, floa
 /* The same for both planes of a flow, in pixels of the new size: u * w / W, v * h / H. */
 void ws2_flow_resize(const float *in, int64_t in_height, int64_t in_width, float *out, int64_t height,
                      int64_t width);
+
+/* ---- dense flow between frames ------------------------------------------------------------------------------- */
+
+/*
+ * Both flows of a pair of frames and what each of them sees of the other.
+ *
+ * BELT: the dominant translation by phase correlation (Kuglin and Hines 1975), taken when half of the patches with
+ * texture follow one shift; what else a fifth of them follows is a guess for every patch. From coarse to fine each
+ * patch of 8 x 8 pixels takes the best of the guesses, of the coarser flow and of its neighbours' places, and
+ * descends from there by inverse search (Kroeger et al., Fast Optical Flow using Dense Inverse Search, 2016). Where a
+ * motion dominates, another one has to explain a patch clearly better; and standing still, which glare does on a
+ * moving belt, down to the noise. Patches that overlap are merged, pixels on which the two directions disagree are
+ * hidden, and a variational step (Brox et al. 2004), in which hidden pixels follow their neighbours, makes the flow
+ * smooth but for jumps.
+ * DIS: the same without a dominant motion, for video that has none and for comparison.
+ *
+ * The finest level is the frame halved, or whole when a side is below 64 pixels. Frames of any size down to 1 x 1 have
+ * a flow; without texture it is the dominant motion, or 0.
+ */
+enum ws2_flow_method { WS2_FLOW_BELT, WS2_FLOW_DIS };
+
+#define WS2_FLOW_SIDE_MAX 16384
+
+/* What is needed of a frame, made once for the two pairs that it is in: its pyramid and its spectrum. */
+struct ws2_flow_frame;
+
+/* rgb u8 [h,w,3]. *frame is NULL or a frame made before, whose memory is used again; the caller frees it, after an
+ * error too. About 5 bytes per pixel. WS2_ERR_INPUT for a side outside 1 .. WS2_FLOW_SIDE_MAX. */
+int ws2_flow_frame_make(struct ws2_flow_frame **frame, const uint8_t *rgb, int width, int height,
+                        struct ws2_error *error);
+void ws2_flow_frame_free(struct ws2_flow_frame *frame); /* NULL is fine */
+void ws2_flow_frame_size(const struct ws2_flow_frame *frame, int *width, int *height);
+
+/* Working memory of one thread, about 45 bytes per pixel. */
+struct ws2_flow;
+void ws2_flow_free(struct ws2_flow *flow); /* NULL is fine */
+
+/* Of frames a and b, equal in size: ab, ba f32 [2,h,w], the flow from a to b and that back, each found for itself;
+ * ab_valid, ba_valid u8 [h,w], 1 where the point is seen in the other frame: it lies inside, and the flow back leads to
+ * within two pixels of where it came from. *flow is NULL or kept from an earlier call, of frames of any size; the caller
+ * frees it. */
+int ws2_flow_pair(struct ws2_flow **flow, enum ws2_flow_method method, const struct ws2_flow_frame *a,
+                  const struct ws2_flow_frame *b, float *ab, uint8_t *ab_valid, float *ba, uint8_t *ba_valid,
+                  struct ws2_error *error);
+
+/* The dominant translation (x, y) alone, in pixels: the highest peak of the phase correlation, 0 where there is
+ * none. *flow as above. */
+int ws2_flow_shift(struct ws2_flow **flow, const struct ws2_flow_frame *a, const struct ws2_flow_frame *b,
+                   float shift[2], struct ws2_error *error);
+
+/* valid u8 [h,w]: 1 where p + ab(p) lies inside and |ab(p) + ba(p + ab(p))| <= limit pixels. */
+void ws2_flow_consistent(const float *ab, const float *ba, int width, int height, float limit,
+                         uint8_t *valid);
 
 #ifdef __cplusplus
 }

@@ -112,17 +112,12 @@ static void wheel_make(float wheel[WHEEL][3])
             }
 }
 
-static bool flow_known(float u, float v)
-{
-    return fabsf(u) <= 1e9f && fabsf(v) <= 1e9f; /* false for NaN */
-}
-
 static float flow_longest(const float *u, const float *v, size_t pixels)
 {
     float longest = 0.0f;
 
     for (size_t i = 0; i < pixels; i++)
-        if (flow_known(u[i], v[i]))
+        if (ws2_flow_known(u[i], v[i]))
             longest = fmaxf(longest, u[i] * u[i] + v[i] * v[i]);
     return sqrtf(longest);
 }
@@ -159,7 +154,7 @@ int ws2_flow_rgb(struct ws2_image *image, const float *flow, int width, int heig
     if (radius == 0.0f)
         radius = 1.0f;
     for (size_t i = 0; i < pixels; i++) {
-        if (flow_known(u[i], v[i]))
+        if (ws2_flow_known(u[i], v[i]))
             flow_colour((const float(*)[3])wheel, u[i] / radius, v[i] / radius, image->data + 3 * i);
         else
             memset(image->data + 3 * i, 0, 3);

@@ -13,6 +13,13 @@ static const char *const suffixes[] = {"png", "jpg",  "jpeg", "jpe", "bmp", "web
                                        "tif", "tiff", "pgm",  "ppm", "pbm", "pnm"};
 #define SUFFIXES (sizeof suffixes / sizeof *suffixes)
 
+bool image_has_suffix(const char *name, const char *suffix)
+{
+    const char *dot = strrchr(name, '.');
+
+    return dot && strcasecmp(dot + 1, suffix) == 0;
+}
+
 static const char *base_name(const char *path)
 {
     const char *slash = strrchr(path, '/');
@@ -22,10 +29,8 @@ static const char *base_name(const char *path)
 
 static bool has_picture_suffix(const char *name)
 {
-    const char *dot = strrchr(name, '.');
-
-    for (size_t i = 0; dot && i < SUFFIXES; i++)
-        if (strcasecmp(dot + 1, suffixes[i]) == 0)
+    for (size_t i = 0; i < SUFFIXES; i++)
+        if (image_has_suffix(name, suffixes[i]))
             return true;
     return false;
 }
@@ -134,7 +139,8 @@ static bool is_regular(const char *path)
     return stat(path, &info) == 0 && S_ISREG(info.st_mode);
 }
 
-static int folder_list(struct ws2_files *files, DIR *dir, const char *folder, struct ws2_error *error)
+static int folder_list(struct ws2_files *files, DIR *dir, const char *folder,
+                       bool (*wanted)(const char *name), struct ws2_error *error)
 {
     const struct dirent *entry;
     int status = 0;
@@ -142,7 +148,7 @@ static int folder_list(struct ws2_files *files, DIR *dir, const char *folder, st
     while (status == 0 && (errno = 0, entry = readdir(dir)) != NULL) {
         char *path;
 
-        if (entry->d_name[0] == '.' || !has_picture_suffix(entry->d_name))
+        if (entry->d_name[0] == '.' || !wanted(entry->d_name))
             continue;
         path = join_path(folder, entry->d_name);
         if (!path)
@@ -155,7 +161,8 @@ static int folder_list(struct ws2_files *files, DIR *dir, const char *folder, st
     return status == 0 && errno != 0 && entry == NULL ? ws2_fail_errno(error, "%s", folder) : status;
 }
 
-int ws2_files_folder(struct ws2_files *files, const char *folder, struct ws2_error *error)
+int image_files_folder(struct ws2_files *files, const char *folder, bool (*wanted)(const char *name),
+                       struct ws2_error *error)
 {
     const int64_t first = files->count;
     DIR *dir = opendir(folder);
@@ -163,11 +170,19 @@ int ws2_files_folder(struct ws2_files *files, const char *folder, struct ws2_err
 
     if (!dir)
         return ws2_fail(error, WS2_ERR_INPUT, "%s: %s", folder, strerror(errno));
-    status = folder_list(files, dir, folder, error);
+    status = folder_list(files, dir, folder, wanted, error);
     closedir(dir);
+    return status < 0 || files->count == first ? status : files_sort(files, first, error);
+}
+
+int ws2_files_folder(struct ws2_files *files, const char *folder, struct ws2_error *error)
+{
+    const int64_t first = files->count;
+    const int status = image_files_folder(files, folder, has_picture_suffix, error);
+
     if (status == 0 && files->count == first)
         return ws2_fail(error, WS2_ERR_INPUT, "%s: no pictures in this folder", folder);
-    return status < 0 ? status : files_sort(files, first, error);
+    return status;
 }
 
 int ws2_files_glob(struct ws2_files *files, const char *pattern, struct ws2_error *error)
@@ -192,8 +207,7 @@ int ws2_files_glob(struct ws2_files *files, const char *pattern, struct ws2_erro
     return status < 0 ? status : files_sort(files, first, error);
 }
 
-/* The digits at the end of the text; -1 when there are none or too many. */
-static int64_t trailing_number(const char *text)
+int64_t image_trailing_number(const char *text)
 {
     size_t at = strlen(text);
     int64_t value = 0;
@@ -214,7 +228,7 @@ bool ws2_files_number(struct ws2_files *files)
     int64_t previous = -1;
 
     for (int64_t i = 0; named && i < files->count; i++) {
-        files->number[i] = trailing_number(files->stem[i]);
+        files->number[i] = image_trailing_number(files->stem[i]);
         named = files->number[i] > previous;
         previous = files->number[i];
     }

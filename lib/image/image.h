@@ -97,6 +97,59 @@ int ws2_npy_write(const char *path, enum ws2_dtype dtype, const struct ws2_shape
 int ws2_npy_read(const char *path, enum ws2_dtype *dtype, struct ws2_shape *shape, void **data,
                  struct ws2_error *error);
 
+/* ---- flow files ---------------------------------------------------------------------------------- */
+
+/* What is written for a pixel whose flow is unknown. */
+#define WS2_FLOW_UNKNOWN 1e10f
+
+/* Middlebury's rule: neither part is longer than 1e9, infinite or NaN. */
+bool ws2_flow_known(float u, float v);
+
+/* A flow as files hold it: for each pixel of one frame, where it is in another. Zero it; reuse it; release it. */
+struct ws2_flow_file {
+    int width, height;
+    float *flow;    /* [2,h,w]: pixels to the right, pixels down */
+    uint8_t *valid; /* [h,w]: 1 where the flow is known, else 0 */
+    size_t flow_capacity, valid_capacity;
+};
+
+void ws2_flow_file_free(struct ws2_flow_file *file);
+/* Reads either of the two kinds below, told by its first bytes; anything else is WS2_ERR_INPUT. */
+int ws2_flow_file_read(struct ws2_flow_file *file, const char *path, struct ws2_error *error);
+/* Takes a tensor f16 or f32 [2,h,w]; another shape or type is WS2_ERR_INPUT. valid: u8 [h,w] of the same size, 0
+ * where the flow is to count as unknown though there is a number, or NULL. */
+int ws2_flow_file_fill(struct ws2_flow_file *file, enum ws2_dtype dtype, const struct ws2_shape *shape,
+                       const void *data, const uint8_t *valid, struct ws2_error *error);
+
+/* Middlebury's .flo: little-endian, "PIEH" (202021.25 as a float), width, height, then u and v of each pixel, row by
+ * row. What was read and is written again is equal byte by byte, NaN included. A file shorter than its header says is
+ * WS2_ERR_TRUNCATED, a longer one WS2_ERR_INPUT; either is told before memory for the flow is taken. Writing does
+ * not look at valid: unknown flow is a value beyond 1e9. */
+int ws2_flo_read(struct ws2_flow_file *file, const char *path, struct ws2_error *error);
+int ws2_flo_write(const char *path, const struct ws2_flow_file *file, struct ws2_error *error);
+
+/* KITTI's 16-bit PNG: red and green are 64 u + 32768 and 64 v + 32768, blue is 0 where the flow is unknown; such
+ * pixels get WS2_FLOW_UNKNOWN when read, and 32768 32768 0 when written. Written flow is rounded to 1/64 pixel,
+ * halves up, and held within -512 .. 511.98. All this as the devkit's Matlab functions do it, which made KITTI's own
+ * files, so that these come back sample by sample; its C++ class cuts instead of rounding and writes 0 0 0. level:
+ * zlib 0..9. */
+int ws2_kitti_read(struct ws2_flow_file *file, const char *path, struct ws2_error *error);
+int ws2_kitti_write(const char *path, const struct ws2_flow_file *file, int level, struct ws2_error *error);
+
+/* The flow files of a sequence by frame number: of a folder those named "frame_0012.flo", or with other words before
+ * the digits; or such PNG files, in a folder without .flo (beside .flo, pictures are taken for frames). One file by
+ * itself serves whatever frame is asked for. */
+struct ws2_flow_files;
+
+/* No such file in the folder, and two of one number, are WS2_ERR_INPUT. What is in the files is not looked at. */
+int ws2_flow_files_open(struct ws2_flow_files **files, const char *path, struct ws2_error *error);
+int64_t ws2_flow_files_count(const struct ws2_flow_files *files);
+/* Path of the flow of this frame, owned by files; NULL where there is none. */
+const char *ws2_flow_files_path(const struct ws2_flow_files *files, int64_t frame);
+/* The number in the name of the index-th file, in rising order; -1 for a single file without one. */
+int64_t ws2_flow_files_number(const struct ws2_flow_files *files, int64_t index);
+void ws2_flow_files_close(struct ws2_flow_files *files); /* NULL is fine */
+
 /* ---- lists of picture files ---------------------------------------------------------------------- */
 
 /* The pictures of one sequence, in order. */

@@ -23,6 +23,18 @@ int image_output_close(struct image_output *output, int status, struct ws2_error
 int image_output_write(const char *path, int (*write)(FILE *file, const void *what, struct ws2_error *error),
                        const void *what, struct ws2_error *error);
 
+/* Whether the name ends with ".suffix", in any case. */
+bool image_has_suffix(const char *name, const char *suffix);
+/* The digits at the end of the text; -1 when there are none or too many. */
+int64_t image_trailing_number(const char *text);
+/* As ws2_files_folder, of the names that are wanted; none is no error. */
+int image_files_folder(struct ws2_files *files, const char *folder, bool (*wanted)(const char *name),
+                       struct ws2_error *error);
+
+/* A 16-bit PNG as ws2_png_read16 gives it, from memory. No path in messages. */
+int image_png_decode16(const uint8_t *bytes, size_t count, uint16_t **data, int *width, int *height,
+                       int *channels, struct ws2_error *error);
+
 /* Each gives 1, 3 or 4 channels as the file has. No path in messages. */
 int image_png_decode(struct ws2_image *image, const uint8_t *bytes, size_t count, struct ws2_error *error);
 int image_jpeg_decode(struct ws2_image *image, const uint8_t *bytes, size_t count, struct ws2_error *error);

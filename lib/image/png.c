@@ -139,7 +139,7 @@ static int pngio_read16_body(png_structp png, png_infop info, struct pngio_deep 
     return 0;
 }
 
-static int pngio_decode16(const uint8_t *bytes, size_t count, struct pngio_deep *out, struct ws2_error *error)
+static int pngio_read16(const uint8_t *bytes, size_t count, struct pngio_deep *out, struct ws2_error *error)
 {
     struct pngio_source source = {bytes, count, 0, ""};
     png_infop info = NULL;
@@ -157,29 +157,38 @@ static int pngio_decode16(const uint8_t *bytes, size_t count, struct pngio_deep 
     return status;
 }
 
-int ws2_png_read16(const char *path, uint16_t **data, int *width, int *height, int *channels,
-                   struct ws2_error *error)
+int image_png_decode16(const uint8_t *bytes, size_t count, uint16_t **data, int *width, int *height,
+                       int *channels, struct ws2_error *error)
 {
-    uint8_t *bytes = NULL;
-    size_t count = 0;
     struct pngio_deep out = {0};
-    struct ws2_error own = {0};
-    int status = image_load(path, &bytes, &count, error);
+    const int status = pngio_read16(bytes, count, &out, error);
 
     *data = NULL;
-    if (status < 0)
-        return status;
-    status = pngio_decode16(bytes, count, &out, &own);
-    free(bytes);
     if (status < 0) {
         free(out.data);
-        return ws2_fail(error, own.status, "%s: %s", path, own.text);
+        return status;
     }
     *data = out.data;
     *width = out.width;
     *height = out.height;
     *channels = out.channels;
     return 0;
+}
+
+int ws2_png_read16(const char *path, uint16_t **data, int *width, int *height, int *channels,
+                   struct ws2_error *error)
+{
+    uint8_t *bytes = NULL;
+    size_t count = 0;
+    struct ws2_error own = {0};
+    int status = image_load(path, &bytes, &count, error);
+
+    *data = NULL;
+    if (status < 0)
+        return status;
+    status = image_png_decode16(bytes, count, data, width, height, channels, &own);
+    free(bytes);
+    return status < 0 ? ws2_fail(error, own.status, "%s: %s", path, own.text) : 0;
 }
 
 /* ---- writing ------------------------------------------------------------------------------------- */

@@ -1,4 +1,4 @@
-/* ws2-write: a stream -> pictures, arrays, a video, a sheet of panels. */
+/* ws2-write: a stream -> pictures, arrays, flow files, a video, a sheet of panels. */
 #include <stdlib.h>
 #include <string.h>
 #include "cli/cli.h"
@@ -6,41 +6,42 @@
 #include "pool/pool.h"
 
 static struct {
-    const char *png, *jpg, *npy, *mp4, *sheet, *tensor, *heat, *panel, *rate;
+    const char *png, *jpg, *npy, *flo, *kitti, *mp4, *sheet, *tensor, *heat, *panel, *rate;
     struct ws2_text_list masks;
     bool overlay, by_seq, raw;
     double alpha, radius;
     int64_t quality, crf, zlib, thickness;
     int palette;
-} want = {.tensor = "rgb", .alpha = 0.5, .quality = 95, .crf = 18, .zlib = 6, .thickness = 2};
+} want = {.alpha = 0.5, .quality = 95, .crf = 18, .zlib = 6, .thickness = 2};
 
 static const struct ws2_option options[] = {
     {"png", 0, WS2_OPT_TEXT, &want.png, "DIR", "write PNG pictures there", false, 0, 0},
     {"jpg", 0, WS2_OPT_TEXT, &want.jpg, "DIR", "write JPEG pictures there", false, 0, 0},
     {"npy", 0, WS2_OPT_TEXT, &want.npy, "DIR", "write the tensor as NumPy arrays there", false, 0, 0},
+    {"flo", 0, WS2_OPT_TEXT, &want.flo, "DIR", "write the flow as Middlebury's .flo there", false, 0, 0},
+    {"kitti", 0, WS2_OPT_TEXT, &want.kitti, "DIR", "write the flow as KITTI's 16-bit PNG there", false, 0, 0},
     {"mp4", 0, WS2_OPT_TEXT, &want.mp4, "FILE", "write a video", false, 0, 0},
-    {"sheet", 0, WS2_OPT_TEXT, &want.sheet, "FILE", "write one PNG with all pictures below each other", false,
+    {"sheet", 0, WS2_OPT_TEXT, &want.sheet, "FILE", "all pictures below each other in one PNG", false, 0, 0},
+    {"tensor", 't', WS2_OPT_TEXT, &want.tensor, "NAME", "what to write, else rgb; flow.next as flow", false,
      0, 0},
-    {"tensor", 't', WS2_OPT_TEXT, &want.tensor, "NAME", "what to write", false, 0, 0},
     {"raw", 0, WS2_OPT_FLAG, &want.raw, NULL, "masks and ids as they are, not as colours", false, 0, 0},
-    {"overlay", 0, WS2_OPT_FLAG, &want.overlay, NULL, "the frame with --heat and --mask over it", false, 0,
-     0},
+    {"overlay", 0, WS2_OPT_FLAG, &want.overlay, NULL, "the frame under --heat and --mask", false, 0, 0},
     {"mask", 0, WS2_OPT_LIST, &want.masks, "NAME", "outline of this mask; may be repeated", false, 0, 0},
-    {"heat", 0, WS2_OPT_TEXT, &want.heat, "NAME[:CHANNEL]", "heat map; the channel by number or class", false,
-     0, 0},
-    {"panel", 0, WS2_OPT_TEXT, &want.panel, "A,B,...", "these side by side: NAME[:CHANNEL] or overlay", false,
-     0, 0},
+    {"heat", 0, WS2_OPT_TEXT, &want.heat, "NAME[:CHANNEL]", "heat map; channel by number or class", false, 0,
+     0},
+    {"panel", 0, WS2_OPT_TEXT, &want.panel, "A,B,...", "side by side: NAME[:CHANNEL] or overlay", false, 0,
+     0},
     {"alpha", 0, WS2_OPT_REAL, &want.alpha, "X", "weight of the heat map over the frame", false, 0, 1},
     {"thickness", 0, WS2_OPT_INT, &want.thickness, "N", "pixels of an outline", false, 1, 100},
     {"palette", 0, WS2_OPT_CHOICE, &want.palette, "turbo|viridis|grey", "colours of heat maps", false, 0, 0},
-    {"radius", 0, WS2_OPT_REAL, &want.radius, "X", "pixels of flow in full colour; 0 is the longest", false,
-     0, 1e6},
+    {"radius", 0, WS2_OPT_REAL, &want.radius, "X", "pixels of flow in full colour; 0: the longest", false, 0,
+     1e6},
     {"by-seq", 0, WS2_OPT_FLAG, &want.by_seq, NULL, "a folder for each role and sequence", false, 0, 0},
     {"quality", 0, WS2_OPT_INT, &want.quality, "N", "JPEG quality", false, 1, 100},
     {"zlib", 0, WS2_OPT_INT, &want.zlib, "N", "PNG effort", false, 0, 9},
     {"crf", 0, WS2_OPT_INT, &want.crf, "N", "H.264 quality, 0 is best", false, 0, 51},
-    {"rate", 0, WS2_OPT_TEXT, &want.rate, "R", "frames a second of the video, else that of the stream", false,
-     0, 0},
+    {"rate", 0, WS2_OPT_TEXT, &want.rate, "R", "frames a second of the video, else the stream's", false, 0,
+     0},
     {0}};
 
 static const struct ws2_program program = {
@@ -67,9 +68,10 @@ static struct {
     struct ws2_look look;
     struct ws2_text_list panels;
     struct ws2_image *picture; /* of the panels */
-    struct ws2_image view, sheet;
-    char *folder; /* ROLE/SEQ/ or empty */
-    char *seq;    /* of the first segment */
+    struct ws2_image sheet;
+    const char *shown, *moving; /* the tensors written as pictures or arrays, and as flow */
+    char *folder;               /* ROLE/SEQ/ or empty */
+    char *seq;                  /* of the first segment */
     struct ws2_video_writer *video;
     struct ws2_pool *pool;
     struct job *job;
@@ -123,14 +125,16 @@ static int draw(struct ws2_image *image, struct ws2_record *record, struct ws2_e
                                title, error);
     }
     return want.overlay ? ws2_look_overlay(image, &run.look, &source, error)
-                        : ws2_look_tensor(image, &run.look, &source, want.tensor, false, error);
+                        : ws2_look_tensor(image, &run.look, &source, run.shown, false, error);
 }
 
 /* ---- the walk --------------------------------------------------------------------------------------------- */
 
 static int begin(void *context, const char *path, const struct ws2_head *head, struct ws2_error *error)
 {
-    const char *const root[3] = {want.png, want.jpg, want.npy};
+    const char *const root[] = {want.png, want.jpg, want.npy, want.flo, want.kitti};
+    const int roots = sizeof root / sizeof *root;
+    bool folders = false;
     char *name = ws2_must(ws2_file_name(ws2_head_seq(head)));
     (void)context;
     (void)path;
@@ -138,12 +142,14 @@ static int begin(void *context, const char *path, const struct ws2_head *head, s
     free(run.folder);
     if (!run.seq)
         run.seq = ws2_must(strdup(name));
-    if (strcmp(run.seq, name) != 0 && !want.by_seq && (want.png || want.jpg || want.npy))
+    for (int i = 0; i < roots; i++)
+        folders = folders || root[i];
+    if (strcmp(run.seq, name) != 0 && !want.by_seq && folders)
         return ws2_fail(error, WS2_ERR_USAGE, "several sequences would mix in one folder; use --by-seq");
     if (asprintf(&run.folder, want.by_seq ? "%s/%s/" : "", ws2_role_name(ws2_head_role(head)), name) < 0)
         ws2_die_text(WS2_ERR_SYSTEM, "out of memory");
     free(name);
-    for (int i = 0; i < 3 && !run.common->check; i++) {
+    for (int i = 0; i < roots && !run.common->check; i++) {
         char *folder = root[i] ? path_of(root[i], "", "") : NULL;
         if (folder && ws2_folders_make(folder, error) < 0)
             return error->status;
@@ -152,27 +158,28 @@ static int begin(void *context, const char *path, const struct ws2_head *head, s
     return 0;
 }
 
-/* What is written sample by sample: .npy, and with --raw ids of 16 bits as PNG. 1 when that was all. */
-static int write_samples(struct ws2_record *record, const char *name, struct ws2_error *error)
+/* What is written sample by sample. 1 when the PNG was among that (16-bit ids with --raw). */
+static int write_numbers(struct ws2_record *record, const char *name, struct ws2_error *error)
 {
-    struct ws2_tensor tensor;
-    const int found = ws2_head_find(run.head, want.tensor)
-                          ? ws2_record_get(record, want.tensor, &tensor, error)
-                          : ws2_fail(error, WS2_ERR_INPUT, "no tensor '%s'", want.tensor);
-    const bool deep = found == 1 && want.raw && want.png && !want.overlay && !run.panels.count &&
-                      tensor.dtype == WS2_U16 && tensor.shape.rank == 2;
-    int status = found < 0 ? found : 0;
-    char *npy = path_of(want.npy ? want.npy : "", name, ".npy"),
-         *png = path_of(want.png ? want.png : "", name, ".png");
-    if (found == 1 && want.npy)
-        status = ws2_npy_write(npy, tensor.dtype, &tensor.shape, tensor.data, error);
-    if (status == 0 && deep)
-        status = ws2_png_write16(png, tensor.data, (int)tensor.shape.dim[1], (int)tensor.shape.dim[0], 1,
-                                 (int)want.zlib, error);
-    run.written += found == 1 && (want.npy || deep);
-    free(npy);
-    free(png);
-    return status < 0 ? status : deep;
+    const bool raw = want.raw && !want.overlay && !run.panels.count;
+    const struct {
+        const char *folder, *tensor, *suffix;
+        enum ws2_numbers kind;
+    } file[] = {{want.flo, run.moving, ".flo", WS2_NUMBERS_FLO},
+                {want.kitti, run.moving, ".png", WS2_NUMBERS_KITTI},
+                {want.npy, run.shown, ".npy", WS2_NUMBERS_NPY},
+                {raw ? want.png : NULL, run.shown, ".png", WS2_NUMBERS_PNG16}};
+    struct ws2_drawn drawn = {run.head, record};
+    const struct ws2_look_source source = ws2_cli_look(&drawn);
+    int status = 0;
+    for (size_t i = 0; i < sizeof file / sizeof *file && status >= 0; i++) {
+        char *path = file[i].folder ? path_of(file[i].folder, name, file[i].suffix) : NULL;
+        status =
+            path ? ws2_numbers_write(path, file[i].kind, &source, file[i].tensor, (int)want.zlib, error) : 0;
+        run.written += status > 0;
+        free(path);
+    }
+    return status;
 }
 
 static int write_video(const struct ws2_image *image, struct ws2_error *error)
@@ -196,7 +203,7 @@ static int write_record(void *context, struct ws2_record *record, struct ws2_err
     char name[40];
     (void)context;
     snprintf(name, sizeof name, "frame_%04lld", (long long)ws2_record_frame(record));
-    const int done = want.npy || want.raw ? write_samples(record, name, error) : 0;
+    const int done = write_numbers(record, name, error);
     if (done != 0 || (!want.png && !want.jpg && !want.mp4 && !want.sheet))
         return done < 0 ? done : 0;
     if (ws2_pool_inside(run.pool) == run.depth)
@@ -227,11 +234,16 @@ static void parse(void)
     struct ws2_error error = {0};
     int64_t num, den;
     run.panels = ws2_cli_names("panel", want.panel);
-    if (!want.png && !want.jpg && !want.npy && !want.mp4 && !want.sheet)
-        ws2_die_text(WS2_ERR_USAGE, "nothing to write: give --png, --jpg, --npy, --mp4 or --sheet");
+    if (!want.png && !want.jpg && !want.npy && !want.flo && !want.kitti && !want.mp4 && !want.sheet)
+        ws2_die_text(WS2_ERR_USAGE,
+                     "nothing to write: give --png, --jpg, --npy, --flo, --kitti, --mp4 or --sheet");
+    if (want.png && want.kitti && strcmp(want.png, want.kitti) == 0)
+        ws2_die_text(WS2_ERR_USAGE, "--png and --kitti need folders of their own");
+    run.shown = want.tensor ? want.tensor : "rgb";
+    run.moving = want.tensor ? want.tensor : "flow.next";
     if (want.heat)
         check(want.heat);
-    check(want.tensor);
+    check(run.shown);
     for (int i = 0; i < run.panels.count; i++)
         check(run.panels.item[i]);
     want.overlay = want.overlay || want.heat || want.masks.count;

@@ -494,6 +494,20 @@ int ws2_look_panels(struct ws2_image *row, struct ws2_image *picture, const stru
                     const struct ws2_look_source *source, const char *const *panel, int panels,
                     const char *title, struct ws2_error *error);
 
+/* ---- tensors as files of numbers ----------------------------------------------------------------- */
+
+enum ws2_numbers {
+    WS2_NUMBERS_NPY,   /* any tensor */
+    WS2_NUMBERS_PNG16, /* u16 [h,w] as a 16-bit grey PNG */
+    WS2_NUMBERS_FLO,   /* flow f16 or f32 [2,h,w] */
+    WS2_NUMBERS_KITTI  /* the same; where the frame has a mask "NAME.valid" u8 [h,w], its zeros are unknown */
+};
+
+/* Writes tensor `name` of a frame. 1: done; 0: the frame lacks it, or it is not what PNG16 can hold; or a status: a
+ * tensor that the sequence does not have or that is no flow is WS2_ERR_INPUT. level: zlib 0..9. */
+int ws2_numbers_write(const char *path, enum ws2_numbers kind, const struct ws2_look_source *source,
+                      const char *name, int level, struct ws2_error *error);
+
 #ifdef __cplusplus
 }
 #endif

@@ -1186,6 +1186,17 @@ static void tensors_become_pictures(void **state)
     assert_int_equal(ws2_view_tensor(&image, "x", WS2_F64, &plane, map, &plain, NULL), WS2_ERR_INPUT);
     ws2_view_tensor(&image, "flow.next", WS2_F32, &maps, map, &plain, NULL);
     assert_int_equal(image.channels, 3);
+    /* Every name that begins with "flow", in either type; unknown is black: beyond 1e9, infinite (as a half), NaN. */
+    const float moved[6] = {2, 3e9f, 0, 0, 0, NAN};
+    ws2_half_from_floats(half, moved, 6);
+    for (int i = 0; i < 2; i++) {
+        assert_int_equal(ws2_view_tensor(&image, "flow.truth.next", i ? WS2_F16 : WS2_F32, &maps,
+                                         i ? (const void *)half : moved, &plain, NULL),
+                         0);
+        assert_memory_equal(image.data, ((const uint8_t[]){255, 0, 0, 0, 0, 0, 0, 0, 0}), 9);
+    }
+    assert_int_equal(ws2_view_tensor(&image, "flow.truth.next.valid", WS2_U8, &plane, mask, &plain, NULL), 0);
+    assert_memory_equal(image.data, "\0\xff\xff", 3);
     ws2_image_free(&image);
 }
 

@@ -9,6 +9,8 @@
  * Kroeger et al. 2016). Differences have their mean taken out: a change of brightness is no motion. */
 
 typedef float row8 __attribute__((vector_size(32)));
+/* The functions that pass such rows are all inlined: none has a calling convention. */
+#pragma GCC diagnostic ignored "-Wpsabi"
 
 INLINE row8 load8(const float *from)
 {

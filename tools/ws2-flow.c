@@ -11,10 +11,9 @@ enum { BELT, DIS, RAFT, FILES };
 
 static struct {
     int method;
-    const char *read, *name, *in, *weights, *device, *precision;
+    const char *read, *name, *in, *weights;
     bool negate;
-    int64_t updates;
-} want = {.name = "flow", .in = "rgb", .device = "cpu", .precision = "auto", .updates = 12};
+} want = {.name = "flow", .in = "rgb"};
 
 static const struct ws2_option options[] = {
     {"method", 0, WS2_OPT_CHOICE, &want.method, "belt|dis|raft|files", "how motion is found", true, 0, 0},
@@ -24,10 +23,8 @@ static const struct ws2_option options[] = {
      true, 0, 0},
     {"name", 0, WS2_OPT_TEXT, &want.name, "NAME", "add NAME.next, NAME.prev and their .valid", true, 0, 0},
     {"in", 0, WS2_OPT_TEXT, &want.in, "NAME", "frames", true, 0, 0},
-    {"weights", 'w', WS2_OPT_TEXT, &want.weights, "FILE", "raft: its weights", false, 0, 0},
-    {"updates", 0, WS2_OPT_INT, &want.updates, "N", "raft: rounds", false, 1, 1000},
-    {"device", 0, WS2_OPT_TEXT, &want.device, "DEVICE", "raft: cpu, cuda, cuda:N, auto", false, 0, 0},
-    {"precision", 0, WS2_OPT_TEXT, &want.precision, "P", "raft: auto, f32, bf16", false, 0, 0},
+    {"weights", 'w', WS2_OPT_TEXT, &want.weights, "FILE", "raft: its weights; more options has ws2-raft",
+     false, 0, 0},
     {0}};
 
 static const struct ws2_program program = {
@@ -60,8 +57,6 @@ struct note {
 struct worker {
     struct ws2_flow *flow;
     struct ws2_flow_file file;
-    float *dense; /* [WAYS][2][height][width] */
-    size_t capacity;
 };
 
 struct job {
@@ -147,18 +142,9 @@ static int take_file(const struct note *before, struct note *note, struct ws2_er
 static int estimate(struct job *job, const struct note *before, struct note *note, int worker,
                     struct ws2_error *error)
 {
-    struct worker *w = &job->worker[worker];
-    const size_t values = (size_t)2 * (size_t)note->width * (size_t)note->height;
-    void *dense = w->dense;
-    if (ws2_reserve(&dense, &w->capacity, WAYS * values * sizeof *w->dense) < 0)
-        return ws2_fail(error, WS2_ERR_SYSTEM, "no memory for the flow of %d x %d pixels", note->width,
-                        note->height);
-    w->dense = dense;
-    const int status =
-        ws2_flow_pair(&w->flow, want.method == DIS ? WS2_FLOW_DIS : WS2_FLOW_BELT, before->frame, note->frame,
-                      w->dense, seen_of(note, NEXT), w->dense + values, seen_of(note, PREV), error);
-    ws2_half_from_floats(note->half, w->dense, WAYS * values);
-    return status;
+    return ws2_flow_pair(&job->worker[worker].flow, want.method == DIS ? WS2_FLOW_DIS : WS2_FLOW_BELT,
+                         before->frame, note->frame, half_of(note, NEXT), seen_of(note, NEXT),
+                         half_of(note, PREV), seen_of(note, PREV), error);
 }
 
 /* Back is minus there, at the same pixel (POF-CAM's code): right where all moves alike. */
@@ -218,15 +204,13 @@ static int add(struct ws2_record *record, const struct note *pair, int way, stru
 static int work(void *context, struct ws2_record *record, void *const *note, int worker,
                 struct ws2_error *error)
 {
-    (void)context;
-    (void)worker;
     const int status = add(record, note[1], NEXT, error);
+    (void)context, (void)worker;
     return status < 0 ? status : add(record, note[-1] ? note[0] : NULL, PREV, error);
 }
 
 static int begin(void *context, const struct ws2_head *in, struct ws2_head *out, struct ws2_error *error)
 {
-    const struct job *job = context;
     const struct ws2_tensor_info *rgb = ws2_head_find(in, want.in);
     if (rgb == NULL || rgb->dtype != WS2_U8)
         return ws2_fail(error, WS2_ERR_INPUT, "no tensor '%s' of type u8", want.in);
@@ -234,7 +218,7 @@ static int begin(void *context, const struct ws2_head *in, struct ws2_head *out,
         if (ws2_head_add_tensor(out, tensor[way], WS2_F16, "2,h,w", "pixel", error) < 0 ||
             ws2_head_add_tensor(out, mask[way], WS2_U8, "h,w", "0/1", error) < 0)
             return error->status;
-    return ws2_cli_history(&program, job->common, out, NULL);
+    return ws2_cli_history(&program, ((struct job *)context)->common, out, NULL);
 }
 
 /* ---- another program -------------------------------------------------------------------------------------------------- */
@@ -242,34 +226,27 @@ static int begin(void *context, const struct ws2_head *in, struct ws2_head *out,
 /* Networks live in a program of their own, so that this one starts in milliseconds: it becomes ws2-raft. */
 static _Noreturn void become_raft(const struct ws2_common *common)
 {
-    char path[4096], threads[16], level[16], updates[24];
+    char path[4096], threads[16], level[16];
+    static const char *const progress[] = {"--progress=auto", "--progress=always", "--progress=never"};
     const ssize_t length = readlink("/proc/self/exe", path, sizeof path - sizeof "ws2-raft");
     char *slash = length > 0 ? (path[length] = '\0', strrchr(path, '/')) : NULL;
     strcpy(slash ? slash + 1 : path, "ws2-raft");
     snprintf(threads, sizeof threads, "%d", common->threads);
     snprintf(level, sizeof level, "%d", common->level);
-    snprintf(updates, sizeof updates, "%lld", (long long)want.updates);
-    static const char *const progress[] = {"--progress=auto", "--progress=always", "--progress=never"};
     const char *const option[] = {"ws2-raft",
+                                  progress[common->progress],
                                   "-w",
                                   want.weights,
-                                  "--updates",
-                                  updates,
                                   "--name",
                                   want.name,
                                   "--in",
                                   want.in,
-                                  "--device",
-                                  want.device,
-                                  "--precision",
-                                  want.precision,
                                   "-o",
                                   common->output,
                                   "-z",
                                   level,
                                   "-j",
                                   threads,
-                                  progress[common->progress],
                                   want.negate ? "--compat-neg" : NULL,
                                   common->quiet ? "-q" : NULL,
                                   common->verbose ? "-v" : NULL,
@@ -315,7 +292,6 @@ int main(int argc, char **argv)
     for (int i = 0; i < common.threads; i++) {
         ws2_flow_free(job.worker[i].flow);
         ws2_flow_file_free(&job.worker[i].file);
-        free(job.worker[i].dense);
     }
     free(job.worker);
     ws2_flow_files_close(job.files);

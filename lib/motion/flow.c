@@ -55,8 +55,9 @@ static int flow_fit(struct ws2_flow *flow, const struct ws2_flow_frame *frame)
     const size_t cells = (size_t)patches_along(fine->width, STEP) * (size_t)patches_along(fine->height, STEP);
     const size_t volume = (size_t)patches_along(coarse->width, STEP) *
                           (size_t)patches_along(coarse->height, STEP) * REACH_SIDE * REACH_SIDE;
-    const size_t scratch = largest(largest(pixels, 4 * (size_t)frame->columns * (size_t)frame->rows),
-                                   ws2_refine_scratch(fine->width, fine->height));
+    const size_t scratch =
+        largest(largest(pixels + 4 * (size_t)fine->width, 4 * (size_t)frame->columns * (size_t)frame->rows),
+                ws2_refine_scratch(fine->width, fine->height));
     flow_empty(flow);
     flow->memory = ws2_calloc(8 * pixels + 3 * cells + volume + scratch, sizeof *flow->memory);
     flow->bytes = ws2_calloc(pixels, 2);
@@ -230,14 +231,16 @@ static void mix_rows(const float *restrict near, const float *restrict far, int 
         row[x] = 0.75f * near[x] + 0.25f * far[x];
 }
 
-/* Plane [h][w] doubled in size and value; an odd row or column at the end continues the one before. */
-static void double_plane(const float *in, int w, int h, float *out, int width, int height, float *row)
+/* Plane [h][w] doubled in size and value, in half floats; an odd row or column at the end continues the one before.
+ * row: w + width floats. */
+static void double_plane(const float *in, int w, int h, uint16_t *out, int width, int height, float *row)
 {
     for (int y = 0; y < height; y++) {
         const int near = y / 2 < h ? y / 2 : h - 1, next = y & 1 ? near + 1 : near - 1;
         const int far = next < 0 ? 0 : next < h ? next : h - 1;
         mix_rows(in + (int64_t)near * w, in + (int64_t)far * w, w, row);
-        double_row(row, w, out + (int64_t)y * width, width);
+        double_row(row, w, row + w, width);
+        ws2_half_from_floats(out + (int64_t)y * width, row + w, (size_t)width);
     }
 }
 
@@ -254,12 +257,12 @@ static void double_mask(const uint8_t *in, int w, int h, uint8_t *out, int width
 }
 
 static void deliver(struct ws2_flow *flow, const struct ws2_flow_frame *frame, const struct way *way,
-                    float *out, uint8_t *valid)
+                    uint16_t *out, uint8_t *valid)
 {
     const int w = frame->level[0].width, h = frame->level[0].height;
     const int64_t small = (int64_t)w * h, pixels = (int64_t)frame->width * frame->height;
     if (frame->finest == 0) {
-        memcpy(out, way->dense[0], 2 * (size_t)pixels * sizeof *out);
+        ws2_half_from_floats(out, way->dense[0], 2 * (size_t)pixels);
         memcpy(valid, way->hidden, (size_t)pixels);
         return;
     }
@@ -270,8 +273,8 @@ static void deliver(struct ws2_flow *flow, const struct ws2_flow_frame *frame, c
 }
 
 int ws2_flow_pair(struct ws2_flow **out, enum ws2_flow_method method, const struct ws2_flow_frame *a,
-                  const struct ws2_flow_frame *b, float *ab, uint8_t *ab_valid, float *ba, uint8_t *ba_valid,
-                  struct ws2_error *error)
+                  const struct ws2_flow_frame *b, uint16_t *ab, uint8_t *ab_valid, uint16_t *ba,
+                  uint8_t *ba_valid, struct ws2_error *error)
 {
     const int status = flow_take(out, a, b, error);
     if (status < 0)

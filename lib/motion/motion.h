@@ -132,12 +132,12 @@ void ws2_flow_frame_size(const struct ws2_flow_frame *frame, int *width, int *he
 struct ws2_flow;
 void ws2_flow_free(struct ws2_flow *flow); /* NULL is fine */
 
-/* Of frames a and b, equal in size: ab, ba f32 [2,h,w], the flow from a to b and that back, each found for itself;
+/* Of frames a and b, equal in size: ab, ba f16 [2,h,w], the flow from a to b and that back, each found for itself;
  * ab_valid, ba_valid u8 [h,w], 1 where the point is seen in the other frame: it lies inside, and the flow back leads to
  * within two pixels of where it came from. *flow is NULL or kept from an earlier call, of frames of any size; the caller
  * frees it. */
 int ws2_flow_pair(struct ws2_flow **flow, enum ws2_flow_method method, const struct ws2_flow_frame *a,
-                  const struct ws2_flow_frame *b, float *ab, uint8_t *ab_valid, float *ba, uint8_t *ba_valid,
+                  const struct ws2_flow_frame *b, uint16_t *ab, uint8_t *ab_valid, uint16_t *ba, uint8_t *ba_valid,
                   struct ws2_error *error);
 
 /* The dominant translation (x, y) alone, in pixels: the highest peak of the phase correlation, 0 where there is

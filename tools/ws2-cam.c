@@ -13,6 +13,7 @@ enum { AUTO = 0, NO = 1, YES = 2 };
 static struct {
     int method, target, form, flip, kernel, input, stride;
     int64_t size, batch;
+    bool raw;
     double eps;
     const char *weights, *scales;
     struct ws2_text_list layers;
@@ -30,6 +31,7 @@ static const struct ws2_option options[] = {
      0},
     {"flip", 0, WS2_OPT_CHOICE, &o.flip, "auto|no|yes", "add the mirrored picture's map", true, 0, 0},
     {"kernel", 0, WS2_OPT_CHOICE, &o.kernel, "auto|linear|cubic", "of scaled pictures", true, 0, 0},
+    {"raw", 0, WS2_OPT_FLAG, &o.raw, NULL, "do not divide maps by their maxima", true, 0, 0},
     {"input", 0, WS2_OPT_CHOICE, &o.input, "raw|masked", "masked: what is not fg is filled as learnt", true,
      0, 0},
     {"size", 0, WS2_OPT_INT, &o.size, "N", "side of the network's input; 0: as learnt", true, 0, 8192},
@@ -137,8 +139,10 @@ static void open_cams(struct session *session)
     struct ws2_error error = {0};
     const struct classifier *classifier = session->classifier;
     const bool maps = classifier->info.net.head == RESNET_HEAD_MAPS;
-    struct ws2_cam_options cam = {
-        .target = (enum ws2_cam_target)o.target, .form = (enum ws2_cam_form)o.form, .eps = o.eps};
+    struct ws2_cam_options cam = {.target = (enum ws2_cam_target)o.target,
+                                  .form = (enum ws2_cam_form)o.form,
+                                  .eps = o.eps,
+                                  .raw = o.raw};
     cam.method = o.method ? (enum ws2_cam_method)(o.method - 1) : maps ? WS2_CAM_PUZZLE : WS2_CAM_GRADCAM;
     const bool puzzle = cam.method == WS2_CAM_PUZZLE;
     cam.flip = o.flip == AUTO ? puzzle : o.flip == YES;
@@ -182,7 +186,7 @@ static int begin(void *context, const struct ws2_head *in, struct ws2_head *out,
     if (o.input == 1 && ws2_head_find(in, "fg") == NULL)
         return ws2_fail(error, WS2_ERR_INPUT,
                         "no tensor fg, needed for --input masked: run ws2-bgmask first");
-    int status = ws2_head_add_tensor(out, "cam", WS2_F16, "c,h,w", "0..1", error);
+    int status = ws2_head_add_tensor(out, "cam", WS2_F16, "c,h,w", o.raw ? "raw" : "0..1", error);
     if (status >= 0)
         status = ws2_head_add_tensor(out, "prob", WS2_F32, "c", "0..1", error);
     for (int c = 0; c < info->net.classes; c++)

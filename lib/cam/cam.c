@@ -224,9 +224,9 @@ int ws2_cam_pictures(struct ws2_cam *cam, int batch, int height, int width, cons
         for (int first = 0; first < batch; first += chunk)
             add_maps(cam, x, first, first + chunk > batch ? batch - first : chunk, s, total, prob);
     }
-    struct nn_tensor *peak = nn_amax(nn, total, nn_axes_2(2, 3), true);
-    nn_to_f32(nn, nn_div(nn, total, nn_add_scalar(nn, peak, 1e-5)), maps,
-              (size_t)batch * (size_t)classes * (size_t)out_height * (size_t)out_width);
+    if (!cam->options.raw)
+        total = nn_div(nn, total, nn_add_scalar(nn, nn_amax(nn, total, nn_axes_2(2, 3), true), 1e-5));
+    nn_to_f32(nn, total, maps, (size_t)batch * (size_t)classes * (size_t)out_height * (size_t)out_width);
     if (!graph)
         nn_no_grad_end(nn);
     nn_scope_end(nn);

@@ -18,7 +18,9 @@
  * resized bilinearly, all are added, and each class is divided by its maximum + 1e-5. PUZZLE adds relu(F) of
  * picture and mirrored picture at low resolution, and has no minimum taken.
  *
- * Maps are f32 in 0..1 and every class reaches about 1, present or not: see the probabilities.
+ * Maps are f32 in 0..1 and every class reaches about 1, present or not: see the probabilities. Raw maps are left
+ * undivided at the very end, so that those of neighbouring frames can be merged before it is done: of the first four up to
+ * the number of scales (twice that with the mirrored picture), of PUZZLE as large as the network makes them.
  * Errors and ownership as in nn. One object belongs to the thread of its context.
  * Knows nn, stream, image, pool and base.
  */
@@ -73,6 +75,7 @@ struct ws2_cam_options {
     double scale[WS2_CAM_SCALES_MAX]; /* none: 1 */
     int scales;
     bool flip; /* add the map of the mirrored picture, mirrored back */
+    bool raw;  /* sums as they are, not divided by maximum + 1e-5 */
 };
 
 struct ws2_cam;
@@ -108,7 +111,8 @@ struct ws2_cam_stream_options {
  * writes them to writer, in order. Each of `cams` equal networks, in contexts of their own, works on a thread of its own;
  * on the CPU contexts of one computing thread make best use of the cores. The bytes do not depend on `cams` and
  * `threads` (on the computing threads of a context, and on `batch`, the last digits of maps do). Frames of different sizes
- * may follow each other. An error stops the output without a TAIL; its text begins with "SEQ: frame N: ". */
+ * may follow each other. An error stops the output without a TAIL; its text begins with "SEQ: frame N: ". A map that half
+ * floats cannot hold (above 65504, or not finite) is WS2_ERR_MODEL. */
 int ws2_cam_stream(struct ws2_cam *const *cam, int cams, const struct ws2_cam_stream_options *options,
                    struct ws2_reader *reader, struct ws2_writer *writer, struct ws2_error *error);
 

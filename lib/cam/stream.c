@@ -1,5 +1,6 @@
 #include "cam/internal.h"
 
+#include <math.h>
 #include <pthread.h>
 #include <semaphore.h>
 #include <stdatomic.h>
@@ -241,12 +242,31 @@ static int run_network(struct ws2_cam *cam, struct batch *batch)
                             &batch->error);
 }
 
+#define HALF_MAX 65504.0f
+
+/* A value that would become infinite, and NaN, stops here: nobody could divide by its maximum later on. */
+static int check_range(struct job *job, int64_t classes, const float *maps)
+{
+    const int64_t pixels = job->height * job->width;
+    bool good = true;
+    for (int64_t i = 0; i < classes * pixels; i++)
+        good &= fabsf(maps[i]) <= HALF_MAX;
+    for (int64_t i = 0; !good && i < classes * pixels; i++)
+        if (!(fabsf(maps[i]) <= HALF_MAX))
+            return ws2_fail(&job->error, WS2_ERR_MODEL,
+                            "the map of class %lld holds %g; half floats end at 65504",
+                            (long long)(i / pixels), (double)maps[i]);
+    return 0;
+}
+
 /* Adds maps [C,height,width] and probabilities [C] to the job's record, compressed. */
 static void pack(const struct run *run, struct job *job, int64_t classes, const float *maps,
                  const float *prob)
 {
     const struct ws2_shape map = ws2_shape_3(classes, job->height, job->width), one = ws2_shape_1(classes);
-    uint16_t *half = ws2_record_add(job->record, "cam", WS2_F16, &map, &job->error);
+    uint16_t *half = check_range(job, classes, maps) < 0
+                         ? NULL
+                         : ws2_record_add(job->record, "cam", WS2_F16, &map, &job->error);
     if (half)
         ws2_half_from_floats(half, maps, (size_t)(classes * job->height * job->width));
     if (half == NULL || ws2_record_put(job->record, "prob", WS2_F32, &one, prob, &job->error) < 0 ||

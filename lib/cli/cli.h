@@ -29,7 +29,7 @@ struct ws2_text_list {
 };
 
 /* One row of a program's table; the table ends with a row whose name is NULL. The value's content before
- * parsing is the default that --help shows in brackets. */
+ * parsing is the default that --help shows in brackets; none for NULL, NAN, or an integer outside [min, max]. */
 struct ws2_option {
     const char *name; /* long name without dashes */
     char letter;      /* 0 for none */

@@ -126,11 +126,15 @@ static const char *choice_text(const char *choices, int index, char *text, size_
 /* The value as it is now, as text; NULL when there is nothing to show. */
 const char *ws2_option_text(const struct ws2_option *option, char *text, size_t size)
 {
+    const bool bounded = option->min != 0 || option->max != 0;
     switch (option->type) {
     case WS2_OPT_FLAG:
         snprintf(text, size, "%s", *(const bool *)option->value ? "true" : "false");
         return text;
     case WS2_OPT_INT:
+        if (bounded &&
+            (*(const int64_t *)option->value < option->min || *(const int64_t *)option->value > option->max))
+            return NULL;
         snprintf(text, size, "%lld", (long long)*(const int64_t *)option->value);
         return text;
     case WS2_OPT_REAL:

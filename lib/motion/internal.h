@@ -23,5 +23,9 @@ void ws2_taps_make(struct ws2_taps *taps, enum ws2_warp_rule rule, int64_t heigh
 void ws2_taps_padded(const struct ws2_taps *taps, const float *plane, int count, float *out);
 /* The same where valid[i] of WS2_WARP_INSIDE; elsewhere, the plane is continued by its border. */
 void ws2_taps_inside(const struct ws2_taps *taps, const float *plane, int count, float *out);
+/* One step on along a way: (u, v) becomes F + second(p + F), with the taps of p + F made by WS2_WARP_INSIDE; weight, that
+ * of the way so far, becomes that of both, 0 outside. second is f32 [2, pixels], second_weight may be NULL. */
+void ws2_taps_step(const struct ws2_taps *taps, const float *second, const float *second_weight,
+                   int64_t pixels, int count, float *u, float *v, float *weight);
 
 #endif

@@ -1,7 +1,7 @@
 /*
  * motion: what many frames of one camera tell per pixel. Exact order statistics of a stack of frames (background by
  * the median, WS2 section 4; POF-CAM section 4.1), colour planes with luma, and flow: dense flow between frames, warp,
- * composition.
+ * composition, maps of neighbouring frames on one.
  *
  * Frames are u8 planes of h*w bytes. Everything here is exact and gives the same values for any number of
  * threads. Functions return 0 or a ws2_status with the message in `error` (only lack of memory and arguments
@@ -148,6 +148,58 @@ int ws2_flow_shift(struct ws2_flow **flow, const struct ws2_flow_frame *a, const
 /* valid u8 [h,w]: 1 where p + ab(p) lies inside and |ab(p) + ba(p + ab(p))| <= limit pixels. */
 void ws2_flow_consistent(const float *ab, const float *ba, int width, int height, float limit,
                          uint8_t *valid);
+
+/* ---- maps of neighbouring frames on one ---------------------------------------------------------------------- */
+
+/* Frame-to-Frame (Lee et al. 2019; POF-CAM's inference on three frames). Maps M_t of frame t are f32 [c,h,w], one for
+ * each class. With F_k the flow from t to t + k, composed along the flows to the next (k > 0) or the previous frame
+ * (k < 0), p a pixel, and k over -K .. K without 0, as far as there are frames:
+ *
+ *     W_k(p) = M_{t+k}(p + F_k(p))
+ *     V_k(p) = 1 where p + F_1(p), .., p + F_k(p) are all inside the picture, else 0
+ *     C_k(p) = V_k(p) * product over j = 0 .. k - 1 of valid_{t+j}(p + F_j(p)), bilinear, F_0 = 0
+ *     max          max(M_t, max over V_k = 1 of W_k): for maps >= 0 the max of V_k * W_k
+ *     mean         (M_t + sum V_k W_k) / (1 + sum V_k)
+ *     confidence   (M_t + sum C_k W_k) / (1 + sum C_k)
+ *
+ * With `visible`, V_k is 0 where C_k < 0.5 too. The result is divided by its maximum (0 where negative) + 1e-5, each
+ * class by its own, unless `raw`. Flows of another size than the maps are resized, and so are their validities. */
+enum ws2_fuse_merge { WS2_FUSE_MAX, WS2_FUSE_MEAN, WS2_FUSE_CONFIDENCE };
+enum ws2_fuse_way { WS2_TO_NEXT, WS2_TO_PREVIOUS };
+
+#define WS2_FUSE_REACH_MAX 64
+
+struct ws2_fuse {
+    enum ws2_fuse_merge merge;
+    int reach;    /* K, 0 .. WS2_FUSE_REACH_MAX */
+    bool visible; /* max and mean leave out what the validity of the flows says is hidden */
+    bool compat;  /* maps are warped by WS2_WARP_COMPAT, whose validity is then part of V_k */
+    bool raw;
+};
+
+/* What a frame lends to its neighbours. Its buffers are kept when it is filled again. */
+struct ws2_fuse_frame;
+struct ws2_fuse_frame *ws2_fuse_frame_new(void); /* NULL when out of memory */
+void ws2_fuse_frame_free(struct ws2_fuse_frame *frame);
+/* Fills it with the maps f16 [c,h,w] of frame `number`, and forgets the flows. A value that is not finite is
+ * WS2_ERR_INPUT. */
+int ws2_fuse_frame_maps(struct ws2_fuse_frame *frame, int64_t number, const uint16_t *maps,
+                        const struct ws2_shape *shape, struct ws2_error *error);
+/* After the maps: a flow f16 [2,fh,fw]. valid: u8 [fh,fw], not 0 where the flow is known, or NULL: everywhere. */
+int ws2_fuse_frame_flow(struct ws2_fuse_frame *frame, enum ws2_fuse_way way, const uint16_t *flow,
+                        const struct ws2_shape *shape, const uint8_t *valid, struct ws2_error *error);
+
+/* Of one thread. Zero-initialise it. */
+struct ws2_fuse_scratch {
+    float *merged;
+    size_t capacity;
+};
+void ws2_fuse_scratch_free(struct ws2_fuse_scratch *scratch);
+
+/* The maps of window[0] merged with those of window[-K] .. window[K], NULL where there is no frame, to out f16
+ * [c,h,w]. WS2_ERR_INPUT, naming the frame, when maps differ in shape or a flow between two frames is missing. */
+int ws2_fuse(const struct ws2_fuse *fuse, const struct ws2_fuse_frame *const *window,
+             struct ws2_fuse_scratch *scratch, uint16_t *out, struct ws2_error *error);
 
 #ifdef __cplusplus
 }

@@ -159,9 +159,8 @@ void ws2_warp(enum ws2_warp_rule rule, const float *in, int64_t channels, int64_
 
 /* ---- composition ------------------------------------------------------------------------------------------ */
 
-/* One step on: F + second at p + F, from the taps of p + F. weight is that of the way so far, and of both then. */
-static void step_on(const struct ws2_taps *taps, const float *second, const float *second_weight,
-                    int64_t pixels, int count, float *u, float *v, float *weight)
+void ws2_taps_step(const struct ws2_taps *taps, const float *second, const float *second_weight,
+                   int64_t pixels, int count, float *u, float *v, float *weight)
 {
     float more[WS2_TAPS_MAX];
     ws2_taps_inside(taps, second, count, more);
@@ -195,7 +194,7 @@ void ws2_flow_compose(const float *first, const float *first_weight, const float
             for (int i = 0; i < count; i++)
                 weight[i] = first_weight != NULL ? first_weight[at + i] : 1;
             ws2_taps_make(&taps, WS2_WARP_INSIDE, height, width, row, column, count, u, v);
-            step_on(&taps, second, second_weight, pixels, count, u, v, weight);
+            ws2_taps_step(&taps, second, second_weight, pixels, count, u, v, weight);
         }
     }
 }

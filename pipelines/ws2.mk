@@ -6,12 +6,16 @@
 #             (a folder of pictures, or video_NNN.mp4), DATA/test_set/{images,masks}/{before,after}/video_NNN
 #             (without masks there is no table)
 #   OUT       where results go; a rerun does only what is missing
-#   METHODS   gradcam gradcam++ layercam puzzle
+#   WORK      where frames, masks and flow go, OUT; trainings that differ in nothing else may share it
+#   METHODS   gradcam gradcam++ layercam puzzle; f2f (GradCAM of five frames, Frame-to-Frame), pof (POF-CAM), and its
+#             parts: temporal (without the puzzle), plain (without both)
 #   SIZE      side of the network's input, 512
 #   BACKBONE  resnet18 resnet34 resnet50 resnet101
 #   STRIDE    32 or 16
 #   FILL      of removed background: black as in the papers, mean, or belt (see ws2-train)
 #   CLASSES   3 (before, after, belt alone) or 2
+#   RECIPE    ws2 or pof: weights of the losses of puzzle, pof and temporal (see ws2-train)
+#   FLOW      belt or dis: how ws2-flow finds motion
 #   EPOCHS    25; from scratch (INIT=none) three times as many, unless given
 #   BATCH     32
 #   INIT      file with pretrained weights (see `make weights`), or none
@@ -20,7 +24,9 @@
 #   PICTURE   methods that the picture shows, METHODS;  BEFORE, AFTER: test sequences of each camera in it, 4 and 2
 #   JOBS      sequences at a time;  THREADS of the training;  DEVICE cpu, cuda, auto;  SEED
 #
-# Stages, each a target: read median bgmask train cam coarse iou; `all` ends with OUT/table.tsv and OUT/picture.png.
+# Stages, each a target: read median bgmask flow train cam coarse iou; `all` ends with OUT/table.tsv and OUT/picture.png.
+# The table's C are masks from the maps of one frame, C3 from those of three: the neighbours' maps, warped by the flow and
+# merged by their maximum (POF-CAM, future work). f2f is such a merge by itself: C of five frames, C3 of three.
 # `bias` prints the accuracy of a classifier with and without background (POF-CAM, table 3).
 # Paths must not contain spaces.
 
@@ -33,12 +39,15 @@ SELF := $(lastword $(MAKEFILE_LIST))
 
 DATA ?=
 OUT ?=
-METHODS ?= gradcam gradcam++ layercam puzzle
+WORK ?= $(OUT)
+METHODS ?= gradcam f2f puzzle pof
 SIZE ?= 512
 BACKBONE ?= resnet50
 STRIDE ?= 32
 FILL ?= black
 CLASSES ?= 3
+RECIPE ?= ws2
+FLOW ?= belt
 INIT ?= none
 EPOCHS ?= $(if $(filter none,$(INIT)),75,25)
 BATCH ?= 32
@@ -53,7 +62,7 @@ DEVICE ?= cpu
 SEED ?= 42
 TRAIN_OPTIONS ?=
 , := ,
-SETTINGS := DATA OUT METHODS SIZE BACKBONE STRIDE FILL CLASSES INIT EPOCHS BATCH SCALES WITHIN PICTURE BEFORE AFTER \
+SETTINGS := DATA OUT WORK METHODS SIZE BACKBONE STRIDE FILL CLASSES RECIPE FLOW INIT EPOCHS BATCH SCALES WITHIN PICTURE BEFORE AFTER \
             THREADS DEVICE SEED TRAIN_OPTIONS
 export WS2_LEVEL := 3
 # Threads that wait for each other in a busy loop take the processor from those that work.
@@ -75,8 +84,9 @@ VIDEO := .mp4 .mkv .avi .mov .MP4 .MKV .AVI .MOV
 # Sequence names of split $1 and role $2: folders and videos without their ending.
 sequences = $(sort $(foreach e,$(VIDEO),$(patsubst %$e,%,$(notdir $(wildcard $(folder.$1)/$2/*$e))))\
             $(patsubst $(folder.$1)/$2/%/,%,$(wildcard $(folder.$1)/$2/*/)))
-# Files of stage $1 for split $2.
+# Files of stage $1 for split $2, in OUT; and of stages that say nothing of a training, in WORK.
 files = $(foreach r,$(ROLES),$(patsubst %,$(OUT)/$1/$2/$r/%.ws2,$(call sequences,$2,$r)))
+worked = $(foreach r,$(ROLES),$(patsubst %,$(WORK)/$1/$2/$r/%.ws2,$(call sequences,$2,$r)))
 # The folder or video behind SPLIT/ROLE/NAME.
 source = $(firstword $(wildcard $(addprefix $(folder.$(word 1,$(subst /, ,$1)))/$(word 2,$(subst /, ,$1))/$(word 3,$(subst /, ,$1)),/ $(VIDEO))))
 role = $(word 2,$(subst /, ,$1))
@@ -85,13 +95,23 @@ $(foreach s,training test,$(foreach r,$(ROLES),$(if $(if $(DATA),$(call sequence
   $(error $(folder.$s)/$r holds no sequence: neither folders nor videos))))
 
 SPLITS := training validation test
-READ := $(foreach s,$(SPLITS),$(call files,read,$s))
-BGMASK := $(foreach s,$(SPLITS),$(call files,bgmask,$s))
+READ := $(foreach s,$(SPLITS),$(call worked,read,$s))
+BGMASK := $(foreach s,$(SPLITS),$(call worked,bgmask,$s))
+# Flow is for the maps of several frames, and, beside frames and masks in one file, for the trainings with triplets.
+FLOWS := $(call worked,flow,test)
+MOVING := $(foreach s,training validation,$(call worked,moving,$s))
 CAM := $(foreach m,$(METHODS),$(call files,cam/$m,test))
 COARSE := $(foreach m,$(METHODS),$(call files,coarse/$m,test))
-NETWORK := $(sort $(patsubst puzzle,puzzle,$(foreach m,$(METHODS),$(if $(filter puzzle,$m),puzzle,standard))))
+COARSE3 := $(foreach m,$(METHODS),$(call files,coarse3/$m,test))
 
-.PHONY: all read median bgmask train cam coarse iou picture bias help
+# The network behind the maps of a method, and what ws2-cam makes of it.
+OWN := puzzle pof temporal plain
+network = $(if $(filter $(OWN),$1),$1,standard)
+maps = $(if $(filter $(OWN),$1),puzzle,$(patsubst f2f,gradcam,$1))
+TRIPLETS := pof temporal
+NETWORK := $(sort $(foreach m,$(METHODS),$(call network,$m)))
+
+.PHONY: all read median bgmask flow train cam coarse iou picture bias help
 # Without true masks there is no score, but masks all the same.
 TRUTH := $(wildcard $(DATA)/test_set/masks)
 all: $(if $(TRUTH),$(OUT)/table.tsv,coarse) picture
@@ -114,11 +134,13 @@ endef
 
 read:
 	$(call each,$(READ))
-median: $(ROLES:%=$(OUT)/median/%.ws2)
+median: $(ROLES:%=$(WORK)/median/%.ws2)
 bgmask: median
 	$(call each,$(BGMASK))
+flow: bgmask
+	$(call each,$(FLOWS) $(if $(filter $(TRIPLETS),$(NETWORK)),$(MOVING)))
 
-$(OUT)/read/%.ws2:
+$(WORK)/read/%.ws2:
 	@mkdir -p $(@D)
 	@ws2-read --role $(call role,$*) --seq $(notdir $*) --size $(SIZE) \
 	  $(if $(and $(TRUTH),$(filter test/%,$*)),--truth $(patsubst $(folder.test)/%,$(DATA)/test_set/masks/%,$(patsubst %/,%,$(call source,$*)))) \
@@ -126,51 +148,73 @@ $(OUT)/read/%.ws2:
 	$(finish)
 
 # The training sequences of a camera give its background; test frames have no say in it.
-$(OUT)/median/%.ws2: | read
+$(WORK)/median/%.ws2: | read
 	@mkdir -p $(@D); echo "median: $*"
-	@ws2-median -j $(THREADS) -o $@.part $(filter $(OUT)/read/training/$*/%,$(READ))
+	@ws2-median -j $(THREADS) -o $@.part $(filter $(WORK)/read/training/$*/%,$(READ))
 	$(finish)
 
-$(OUT)/bgmask/%.ws2:
+$(WORK)/bgmask/%.ws2:
 	@mkdir -p $(@D)
-	@ws2-bgmask -b $(OUT)/median/$(call role,$*).ws2 -o $@.part $(OUT)/read/$*.ws2
+	@ws2-bgmask -b $(WORK)/median/$(call role,$*).ws2 -o $@.part $(WORK)/read/$*.ws2
+	$(finish)
+
+# Of the frames as they were: masked ones would move with their masks.
+$(WORK)/moving/%.ws2:
+	@mkdir -p $(@D)
+	@ws2-flow --method $(FLOW) -o $@.part $(WORK)/bgmask/$*.ws2
+	$(finish)
+$(WORK)/flow/%.ws2:
+	@mkdir -p $(@D)
+	@ws2-flow --method $(FLOW) $(WORK)/bgmask/$*.ws2 | \
+	  ws2-pick --keep flow.next,flow.next.valid,flow.prev,flow.prev.valid -o $@.part
 	$(finish)
 
 # ---- classifier -------------------------------------------------------------------------------------------------
 
-TRAINING := $(call files,bgmask,training)
-VALIDATION := $(call files,bgmask,validation)
+TRAINING := $(call worked,bgmask,training)
+VALIDATION := $(call worked,bgmask,validation)
 train_with = ws2-train --size $(SIZE) --backbone $(BACKBONE) --stride $(STRIDE) --epochs $(EPOCHS) \
   --batch $(BATCH) --init $(INIT) --seed $(SEED) --device $(DEVICE) -j $(THREADS) --resume $(TRAIN_OPTIONS)
+# Files to learn from: with flow for a method that needs it.
+seen_by = $(if $(filter $(TRIPLETS),$1),$(patsubst $(WORK)/bgmask/%,$(WORK)/moving/%,$2),$2)
 
 train: $(NETWORK:%=$(OUT)/train/%.safetensors)
-$(OUT)/train/%.safetensors: | bgmask
+$(OUT)/train/%.safetensors: | bgmask $(if $(filter $(TRIPLETS),$(NETWORK)),flow)
 	@mkdir -p $(@D); echo "train: $*"
-	@$(train_with) --method $* --classes $(CLASSES) --fill $(FILL) --log $(OUT)/train/$*.tsv -o $@ \
-	  $(addprefix --validation ,$(VALIDATION)) $(TRAINING)
+	@$(train_with) --method $* --recipe $(RECIPE) --classes $(CLASSES) --fill $(FILL) --log $(OUT)/train/$*.tsv -o $@ \
+	  $(addprefix --validation ,$(call seen_by,$*,$(VALIDATION))) $(call seen_by,$*,$(TRAINING))
 
 # ---- maps, masks, scores -----------------------------------------------------------------------------------------
 
 cam: train
 	$(call each,$(CAM))
-coarse: cam
-	$(call each,$(COARSE))
-IOU := $(METHODS:%=$(OUT)/iou/%.coarse.tsv)
+coarse: cam flow
+	$(call each,$(COARSE) $(COARSE3))
+IOU := $(METHODS:%=$(OUT)/iou/%.coarse.tsv) $(METHODS:%=$(OUT)/iou/%.coarse3.tsv)
 iou: $(IOU)
 
 method = $(firstword $(subst /, ,$1))
 below = $(patsubst $(call method,$1)/%,%,$1)
-network_of = $(OUT)/train/$(if $(filter puzzle,$(call method,$1)),puzzle,standard).safetensors
 
+# Not divided by their maxima, so that a neighbour's weak map stays weak; those of Frame-to-Frame are (METHODS of Lee et
+# al.: activations of each frame by itself).
 $(OUT)/cam/%.ws2:
 	@mkdir -p $(@D)
-	@ws2-cam --method $(call method,$*) -w $(call network_of,$*) --scales $(SCALES) --device $(DEVICE) \
-	  $(OUT)/bgmask/$(call below,$*).ws2 | ws2-pick --drop rgb -o $@.part
+	@ws2-cam --method $(call maps,$(call method,$*)) $(if $(filter f2f,$(call method,$*)),,--raw) --scales $(SCALES) \
+	  -w $(OUT)/train/$(call network,$(call method,$*)).safetensors --device $(DEVICE) $(WORK)/bgmask/$(call below,$*).ws2 | \
+	  ws2-pick --drop rgb -o $@.part
 	$(finish)
 
+# Maps of a frame and so many neighbours on either side.
+fused = ws2-merge $(OUT)/cam/$1.ws2 $(WORK)/flow/$(call below,$1).ws2 | ws2-fuse -k $2
+coarse_with = ws2-coarse $(if $(WITHIN),--within $(WITHIN)) | ws2-pick --drop cam,flow.next,flow.next.valid,flow.prev,flow.prev.valid
 $(OUT)/coarse/%.ws2:
 	@mkdir -p $(@D)
-	@ws2-coarse $(if $(WITHIN),--within $(WITHIN)) $(OUT)/cam/$*.ws2 | ws2-pick --drop cam -o $@.part
+	@$(if $(filter f2f/%,$*),$(call fused,$*,2),cat $(OUT)/cam/$*.ws2) | $(coarse_with) -o $@.part
+	$(finish)
+$(OUT)/coarse3/%.ws2:
+	@mkdir -p $(@D)
+	@$(call fused,$*,1) | $(coarse_with) -o $@.part
 	$(finish)
 
 # The papers score the middle frames of triplets only: the first and last of a sequence do not count.
@@ -178,16 +222,20 @@ $(OUT)/iou/%.coarse.tsv: | coarse
 	@mkdir -p $(@D)
 	@ws2-iou --centre --by-seq $(filter $(OUT)/coarse/$*/%,$(COARSE)) >$@.part
 	@mv $@.part $@
+$(OUT)/iou/%.coarse3.tsv: | coarse
+	@mkdir -p $(@D)
+	@ws2-iou --centre --by-seq $(filter $(OUT)/coarse3/$*/%,$(COARSE3)) >$@.part
+	@mv $@.part $@
 
 # What masks would score that know nothing: the whole frame. And nothing of wanted and unwanted: all that lies on the
 # belt.
 $(OUT)/iou/whole.tsv: | bgmask
 	@mkdir -p $(@D)
-	@ws2-iou --centre --by-seq --whole $(filter $(OUT)/bgmask/test/%,$(BGMASK)) >$@.part
+	@ws2-iou --centre --by-seq --whole $(filter $(WORK)/bgmask/test/%,$(BGMASK)) >$@.part
 	@mv $@.part $@
 $(OUT)/iou/foreground.tsv: | bgmask
 	@mkdir -p $(@D)
-	@ws2-iou --centre --by-seq --mask fg $(filter $(OUT)/bgmask/test/%,$(BGMASK)) >$@.part
+	@ws2-iou --centre --by-seq --mask fg $(filter $(WORK)/bgmask/test/%,$(BGMASK)) >$@.part
 	@mv $@.part $@
 
 $(OUT)/table.tsv: $(IOU)
@@ -206,8 +254,8 @@ take = <(ws2-pick --frames $$n:$$((n + 1)) --keep $1 $(if $3,--rename $1=$1.$(ca
 picture: $(OUT)/picture.png
 $(OUT)/look/%.ws2: | coarse
 	@mkdir -p $(@D)
-	@n=$(call middle,$(OUT)/bgmask/test/$*.ws2); \
-	ws2-merge -o $@.part $(call take,rgb$(if $(TRUTH),$(,)truth),$(OUT)/bgmask/test/$*.ws2) \
+	@n=$(call middle,$(WORK)/bgmask/test/$*.ws2); \
+	ws2-merge -o $@.part $(call take,rgb$(if $(TRUTH),$(,)truth),$(WORK)/bgmask/test/$*.ws2) \
 	  $(foreach m,$(PICTURE),$(call take,cam,$(OUT)/cam/$m/test/$*.ws2,$m) $(call take,coarse,$(OUT)/coarse/$m/test/$*.ws2,$m))
 	$(finish)
 panels = rgb $(foreach m,$(call plain,$(PICTURE)),cam.$m:before coarse.$m) $(if $(TRUTH),truth)

@@ -1,0 +1,87 @@
+# pof.mk: the tables of "Temporal-consistent CAMs for Weakly Supervised Video Segmentation in Waste Sorting" (POF-CAM),
+# with mean and spread over several seeds.
+#
+#   make -f pipelines/pof.mk DATA=... OUT=...
+#   make -f pipelines/pof.mk OUT=...              a simulated belt of its own for each seed, at a size for two cores
+#
+#   DATA      as for ws2.mk; its frames, masks and flow are made once for all seeds
+#   SEEDS     1 2 3
+#   and all settings of ws2.mk. RECIPE is pof here: both reconstructions rise from 0 to 4 by half of the training.
+#
+# Tables, each a target, as OUT/NAME.tsv: `methods` (table 1: GradCAM, Frame-to-Frame, PuzzleCAM, POF-CAM), `ablation`
+# (table 2: neither reconstruction, temporal, spatial, both) and `bias` (table 3: accuracy with and without background);
+# `all` makes the first two. IoU in percent, of one frame (C) and of three (C3), and behind each its standard deviation
+# over the seeds.
+
+SHELL := bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DELETE_ON_ERROR:
+.SUFFIXES:
+MAKEFLAGS += --no-print-directory
+SELF := $(lastword $(MAKEFILE_LIST))
+HERE := $(dir $(SELF))
+
+DATA ?=
+OUT ?=
+SEEDS ?= 1 2 3
+METHODS ?= gradcam f2f puzzle pof plain temporal
+RECIPE ?= pof
+JOBS ?= $(shell nproc)
+
+ifneq ($(filter-out help clean,$(or $(MAKECMDGOALS),all)),)
+$(if $(OUT),,$(error OUT is not set; it names the folder for results))
+endif
+
+# ---- the simulated belt ---------------------------------------------------------------------------------------
+
+# Items of about 60 pixels and maps of 8 x 8 cells, as of 250 pixels and 512 x 512 on a real line; the belt moves a
+# fifth of the frame, so that the neighbours of a frame show most of it. Nothing here was chosen on true masks of these
+# clips: fill and scales are those of `make demo`, found on another seed.
+ifeq ($(DATA),)
+SYNTH ?= --preset clear --size 128 --frames 16 --speed 0.2 --scale 2 --density 5 --hue 0 --clear 0 \
+         --clips 24 --val-clips 6 --test-clips 6
+SIZE ?= 128
+BACKBONE ?= resnet18
+STRIDE ?= 16
+FILL ?= belt
+SCALES ?= 1,2,4
+BATCH ?= 16
+EPOCHS ?= 12
+INIT ?= none
+endif
+GIVEN := $(foreach v,SIZE BACKBONE STRIDE FILL CLASSES FLOW INIT EPOCHS BATCH SCALES WITHIN THREADS DEVICE TRAIN_OPTIONS,\
+         $(if $(filter undefined,$(origin $v)),,$v='$($v)'))
+run = $(MAKE) -f $(HERE)ws2.mk OUT=$(OUT)/seed-$1 DATA=$(or $(DATA),$(OUT)/seed-$1/data) \
+      WORK=$(if $(DATA),$(OUT)/work,$(OUT)/seed-$1) SEED=$1 METHODS='$(METHODS)' RECIPE=$(RECIPE) JOBS=$(JOBS) $(GIVEN)
+
+# ---- tables -----------------------------------------------------------------------------------------------------
+
+.PHONY: all methods ablation bias help
+all: methods ablation
+help:
+	@sed -n '2,/^$$/s/^# \{0,1\}//p' $(SELF)
+
+methods ablation bias: %: $(OUT)/%.tsv
+	@awk -F '\t' '{ for (i = 1; i <= NF; i++) printf "%-11s", $$i; print "" }' $<
+
+ifeq ($(DATA),)
+$(SEEDS:%=$(OUT)/seed-%/data/ws2-synth.txt): $(OUT)/seed-%/data/ws2-synth.txt:
+	@mkdir -p $(@D)
+	@ws2-synth -q --dataset $(@D) $(SYNTH) --seed $* -j $(JOBS)
+endif
+# Seeds one after the other: a training takes all processors.
+TABLES := $(SEEDS:%=$(OUT)/seed-%/table.tsv)
+$(TABLES): $(OUT)/seed-%/table.tsv: $(if $(DATA),,$(OUT)/seed-%/data/ws2-synth.txt)
+	@$(call run,$*) $@
+BIASES := $(SEEDS:%=$(OUT)/seed-%/bias/table.tsv)
+$(BIASES): $(OUT)/seed-%/bias/table.tsv: $(if $(DATA),,$(OUT)/seed-%/data/ws2-synth.txt)
+	@$(call run,$*) $@
+.NOTPARALLEL:
+
+spread = awk -F '\t' -v keys=$1 -v rows='$2' -f $(HERE)spread.awk
+$(OUT)/methods.tsv: $(TABLES)
+	@$(call spread,1,gradcam f2f puzzle pof) $^ >$@.part && mv $@.part $@
+$(OUT)/ablation.tsv: $(TABLES)
+	@$(call spread,1,plain=none temporal puzzle=spatial pof=both) $^ >$@.part && mv $@.part $@
+$(OUT)/bias.tsv: $(BIASES)
+	@$(call spread,2,) $^ >$@.part && mv $@.part $@

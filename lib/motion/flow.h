@@ -73,14 +73,17 @@ struct guesses {
     float noise;                /* squared grey levels that equal patches differ by */
 };
 
-/* How many patches with texture follow each of the shifts best, in the first picture of a pair. */
+/* How many patches with texture follow each of the shifts better than the others. */
 struct votes {
-    int textured;
+    int textured; /* patches that were asked */
     int count[SHIFTS_MAX];
-    float noise; /* median cost of the best shift, squared grey levels */
+    float noise; /* median cost of those that follow, squared grey levels */
 };
 
+/* Moves each shift to the median of those that follow it. */
 struct votes ws2_patches_vote(const struct level *a, const struct level *b, float (*shift)[2], int shifts);
+/* Best places of all patches of a in b. volume: REACH_SIDE * REACH_SIDE floats for each patch, where guesses has no
+ * coarser flow. */
 void ws2_patches_search(const struct level *a, const struct level *b, const struct guesses *guesses,
                         int rounds, struct patches *patches, float *volume);
 /* Dense flow u, v [height][width]: patches that overlap a pixel, weighted by how well they explain it. */
@@ -96,7 +99,8 @@ struct refine_options {
 
 /* Floats of scratch memory for a level of that size. */
 size_t ws2_refine_scratch(int width, int height);
-/* Changes u, v [height][width] so that ... known: where the data count (NULL: wherever the flow stays inside b). */
+/* Changes u, v [height][width]: of the flow near to it, the one that fits both pictures and is smooth. hidden
+ * [height][width]: not 0 where the pictures have no say; nor have they where the flow leads outside. */
 void ws2_refine(const struct level *a, const struct level *b, const struct refine_options *options,
                 const uint8_t *hidden, float *u, float *v, float *scratch);
 

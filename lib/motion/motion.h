@@ -137,8 +137,8 @@ void ws2_flow_free(struct ws2_flow *flow); /* NULL is fine */
  * within two pixels of where it came from. *flow is NULL or kept from an earlier call, of frames of any size; the caller
  * frees it. */
 int ws2_flow_pair(struct ws2_flow **flow, enum ws2_flow_method method, const struct ws2_flow_frame *a,
-                  const struct ws2_flow_frame *b, uint16_t *ab, uint8_t *ab_valid, uint16_t *ba, uint8_t *ba_valid,
-                  struct ws2_error *error);
+                  const struct ws2_flow_frame *b, uint16_t *ab, uint8_t *ab_valid, uint16_t *ba,
+                  uint8_t *ba_valid, struct ws2_error *error);
 
 /* The dominant translation (x, y) alone, in pixels: the highest peak of the phase correlation, 0 where there is
  * none. *flow as above. */

@@ -9,6 +9,7 @@
  * Kroeger et al. 2016). Differences have their mean taken out: a change of brightness is no motion. */
 
 typedef float row8 __attribute__((vector_size(32)));
+typedef int32_t bits8 __attribute__((vector_size(32)));
 /* The functions that pass such rows are all inlined: none has a calling convention. */
 #pragma GCC diagnostic ignored "-Wpsabi"
 
@@ -122,8 +123,7 @@ struct candidate {
 
 /* Squared grey levels. What has less texture follows its surroundings. */
 static const float damp = 16;
-/* Of the dominant motion's cost another motion must be better than, and one of nearly nothing: glare and shadows
- * stand still on a moving belt. */
+/* Part of the dominant motion's cost that another motion must stay below. */
 static const float leave = 0.5f;
 
 INLINE void consider(struct candidate *best, const struct patch *patch, const struct level *b, int x, int y,
@@ -164,6 +164,18 @@ INLINE struct candidate descend(const struct patch *patch, const struct level *b
             break;
     }
     return best;
+}
+
+/* A place of the grid: the patch's first pixel, and its number. */
+struct cell {
+    int x, y;
+    int64_t at;
+};
+
+INLINE struct cell cell_of(const struct patches *patches, int column, int row)
+{
+    return (struct cell){column * patches->step - PATCH / 4, row * patches->step - PATCH / 4,
+                         (int64_t)row * patches->columns + column};
 }
 
 /* ---- which shifts are there ----------------------------------------------------------------------------------- */
@@ -244,25 +256,17 @@ struct votes ws2_patches_vote(const struct level *a, const struct level *b, floa
     return votes;
 }
 
-/* ---- all patches ------------------------------------------------------------------------------------------------- */
-
-INLINE float guess_at(const float *plane, int width, int height, int x, int y)
-{
-    const int i = x / 2, j = y / 2;
-    return 2 * plane[(int64_t)(j < height ? j : height - 1) * width + (i < width ? i : width - 1)];
-}
-
 /* ---- where nothing is known yet ------------------------------------------------------------------------------- */
 
 /* Costs of all whole shifts up to `reach` from (u0, v0), of one patch. */
-INLINE void cost_all(const struct level *a, const struct level *b, int x, int y, float u0, float v0,
+INLINE void cost_all(const struct level *a, const struct level *b, struct cell cell, float u0, float v0,
                      int reach, float *cost)
 {
     struct patch patch;
-    patch_take(&patch, a, x, y);
+    patch_take(&patch, a, cell.x, cell.y);
     for (int v = -reach; v <= reach; v++) {
         for (int u = -reach; u <= reach; u++) {
-            const struct place place = place_of(b, (float)(x + u) + u0, (float)(y + v) + v0);
+            const struct place place = place_of(b, (float)(cell.x + u) + u0, (float)(cell.y + v) + v0);
             *cost++ = patch_cost(&patch, &place, b->stride);
         }
     }
@@ -287,10 +291,12 @@ static void search_all(const struct level *a, const struct level *b, const struc
 {
     const int reach = g->dominant ? REACH / 2 : REACH, side = 2 * reach + 1;
     const float u0 = g->dominant ? g->shift[0][0] : 0, v0 = g->dominant ? g->shift[0][1] : 0;
-    for (int row = 0; row < patches->rows; row++)
-        for (int column = 0; column < patches->columns; column++)
-            cost_all(a, b, column * patches->step - PATCH / 4, row * patches->step - PATCH / 4, u0, v0, reach,
-                     volume + ((int64_t)row * patches->columns + column) * side * side);
+    for (int row = 0; row < patches->rows; row++) {
+        for (int column = 0; column < patches->columns; column++) {
+            const struct cell cell = cell_of(patches, column, row);
+            cost_all(a, b, cell, u0, v0, reach, volume + cell.at * side * side);
+        }
+    }
     for (int row = 0; row < patches->rows; row++) {
         for (int column = 0; column < patches->columns; column++) {
             float sum[REACH_SIDE * REACH_SIDE] = {0}, lowest = 1e30f;
@@ -322,17 +328,27 @@ INLINE bool is_own(const struct guesses *g, float plain, const struct candidate 
     return !still || (g->finest && best->cost < 2 * g->noise);
 }
 
+/* The coarser flow at a pixel of this level, in pixels of this level. */
+INLINE float guess_at(const struct guesses *g, const float *plane, int x, int y)
+{
+    const int i = x / 2 < g->width ? x / 2 : g->width - 1, j = y / 2 < g->height ? y / 2 : g->height - 1;
+    return 2 * plane[(int64_t)j * g->width + i];
+}
+
+/* The best of what may be known: the coarser flow or the exhaustive search, the shifts, the neighbours to the left and
+ * above. */
 INLINE struct candidate first_look(const struct level *a, const struct level *b, const struct guesses *g,
                                    const struct patches *patches, int column, int row, int rounds)
 {
-    const int x = column * patches->step - PATCH / 4, y = row * patches->step - PATCH / 4;
-    const int64_t at = (int64_t)row * patches->columns + column;
+    const struct cell cell = cell_of(patches, column, row);
+    const int x = cell.x, y = cell.y;
+    const int64_t at = cell.at;
     struct patch patch;
     struct candidate best = {0, 0, 1e30f};
     patch_take(&patch, a, x, y);
     if (g->u)
-        consider(&best, &patch, b, x, y, guess_at(g->u, g->width, g->height, x + PATCH / 2, y + PATCH / 2),
-                 guess_at(g->v, g->width, g->height, x + PATCH / 2, y + PATCH / 2));
+        consider(&best, &patch, b, x, y, guess_at(g, g->u, x + PATCH / 2, y + PATCH / 2),
+                 guess_at(g, g->v, x + PATCH / 2, y + PATCH / 2));
     else
         consider(&best, &patch, b, x, y, patches->u[at], patches->v[at]);
     for (int k = g->dominant; k < g->shifts; k++)
@@ -349,6 +365,8 @@ INLINE struct candidate first_look(const struct level *a, const struct level *b,
     return descend(&patch, b, x, y, best, rounds, damp);
 }
 
+/* ---- all patches ------------------------------------------------------------------------------------------------- */
+
 /* The cost of the dominant motion for every patch, and what equal patches differ by: its lower quartile. */
 INLINE float look_along(const struct level *a, const struct level *b, const struct guesses *g,
                         const struct patches *patches)
@@ -358,14 +376,13 @@ INLINE float look_along(const struct level *a, const struct level *b, const stru
     const int64_t cells = (int64_t)patches->rows * patches->columns, every = cells / VOTERS_MAX + 1;
     for (int row = 0; row < patches->rows; row++) {
         for (int column = 0; column < patches->columns; column++) {
-            const int x = column * patches->step - PATCH / 4, y = row * patches->step - PATCH / 4;
-            const int64_t at = (int64_t)row * patches->columns + column;
+            const struct cell cell = cell_of(patches, column, row);
             struct patch patch;
             struct candidate plain = {0, 0, 1e30f};
-            patch_take(&patch, a, x, y);
-            consider(&plain, &patch, b, x, y, g->shift[0][0], g->shift[0][1]);
-            patches->cost[at] = plain.cost;
-            if (at % every == 0)
+            patch_take(&patch, a, cell.x, cell.y);
+            consider(&plain, &patch, b, cell.x, cell.y, g->shift[0][0], g->shift[0][1]);
+            patches->cost[cell.at] = plain.cost;
+            if (cell.at % every == 0)
                 cost[costs++] = plain.cost;
         }
     }
@@ -377,8 +394,9 @@ INLINE float look_along(const struct level *a, const struct level *b, const stru
 INLINE struct candidate second_look(const struct level *a, const struct level *b,
                                     const struct patches *patches, int column, int row, int rounds)
 {
-    const int x = column * patches->step - PATCH / 4, y = row * patches->step - PATCH / 4;
-    const int64_t at = (int64_t)row * patches->columns + column, below = at + patches->columns;
+    const struct cell cell = cell_of(patches, column, row);
+    const int x = cell.x, y = cell.y;
+    const int64_t at = cell.at, below = at + patches->columns;
     const struct candidate own = {patches->u[at], patches->v[at], patches->cost[at]};
     struct candidate best = own;
     struct patch patch;
@@ -416,6 +434,51 @@ void ws2_patches_search(const struct level *a, const struct level *b, const stru
                  second_look(a, b, patches, column, row, rounds));
 }
 
+/* ---- from patches to pixels ------------------------------------------------------------------------------------ */
+
+/* 1 / max(|d - mean|, 1): patches count for a pixel by how well they explain it. */
+INLINE row8 confidence8(row8 d, float mean)
+{
+    const row8 one = {1, 1, 1, 1, 1, 1, 1, 1};
+    const bits8 size = (bits8)(d - mean) & 0x7fffffff, larger = (row8)size > one;
+    return one / (row8)((size & larger) | ((bits8)one & ~larger));
+}
+
+INLINE void add8(float *to, row8 v)
+{
+    store8(to, load8(to) + v);
+}
+
+/* Adds weight times flow, and the weights, of one patch to the planes, where it lies inside. */
+INLINE void patch_spread(const struct level *a, const struct level *b, struct cell cell, float pu, float pv,
+                         float *u, float *v, float *weight)
+{
+    const struct place place = place_of(b, (float)cell.x + pu, (float)cell.y + pv);
+    const int left = cell.x < 0 ? -cell.x : 0;
+    const int right = cell.x + PATCH > a->width ? a->width - cell.x : PATCH;
+    row8 s = {0}, d[PATCH];
+    for (int j = 0; j < PATCH; j++) {
+        d[j] = sample8(&place, b->stride, j) - load8(a->image + (cell.y + j) * a->stride + cell.x);
+        s += d[j];
+    }
+    const float mean = sum8(s) / (PATCH * PATCH);
+    for (int j = cell.y < 0 ? -cell.y : 0; j < PATCH && cell.y + j < a->height; j++) {
+        const int64_t p = (int64_t)(cell.y + j) * a->width + cell.x;
+        const row8 w = confidence8(d[j], mean);
+        if (right - left == PATCH) {
+            add8(u + p, w * pu);
+            add8(v + p, w * pv);
+            add8(weight + p, w);
+            continue;
+        }
+        for (int i = left; i < right; i++) {
+            u[p + i] += w[i] * pu;
+            v[p + i] += w[i] * pv;
+            weight[p + i] += w[i];
+        }
+    }
+}
+
 WS2_CLONES
 void ws2_patches_spread(const struct level *a, const struct level *b, const struct patches *patches, float *u,
                         float *v, float *weight)
@@ -426,32 +489,8 @@ void ws2_patches_spread(const struct level *a, const struct level *b, const stru
     memset(weight, 0, (size_t)pixels * sizeof *weight);
     for (int row = 0; row < patches->rows; row++) {
         for (int column = 0; column < patches->columns; column++) {
-            const int x = column * patches->step - PATCH / 4, y = row * patches->step - PATCH / 4;
-            const int64_t at = (int64_t)row * patches->columns + column;
-            const float pu = patches->u[at], pv = patches->v[at];
-            const struct place place = place_of(b, (float)x + pu, (float)y + pv);
-            const int left = x < 0 ? -x : 0, right = x + PATCH > a->width ? a->width - x : PATCH;
-            row8 s = {0}, d[PATCH];
-            for (int j = 0; j < PATCH; j++) {
-                d[j] = sample8(&place, b->stride, j) - load8(a->image + (y + j) * a->stride + x);
-                s += d[j];
-            }
-            const float mean = sum8(s) / (PATCH * PATCH);
-            for (int j = 0; j < PATCH; j++) {
-                if (y + j < 0 || y + j >= a->height)
-                    continue;
-                float w[PATCH];
-                for (int i = 0; i < PATCH; i++) {
-                    const float e = fabsf(d[j][i] - mean);
-                    w[i] = 1 / (e > 1 ? e : 1);
-                }
-                const int64_t p = (int64_t)(y + j) * a->width + x;
-                for (int i = left; i < right; i++) {
-                    u[p + i] += w[i] * pu;
-                    v[p + i] += w[i] * pv;
-                    weight[p + i] += w[i];
-                }
-            }
+            const struct cell cell = cell_of(patches, column, row);
+            patch_spread(a, b, cell, patches->u[cell.at], patches->v[cell.at], u, v, weight);
         }
     }
     for (int64_t p = 0; p < pixels; p++) {

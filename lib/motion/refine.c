@@ -303,7 +303,7 @@ void ws2_refine(const struct level *a, const struct level *b, const struct refin
     float *known = scratch, *row = known + pixels;
     lay_out(&s, a->width, a->height, row + (HALVES - R1) * (a->width + 1) + 1);
     inside(b, a->width, a->height, u, v, known);
-    for (int64_t i = 0; hidden && i < pixels; i++)
+    for (int64_t i = 0; i < pixels; i++)
         known[i] = hidden[i] ? 0 : known[i];
     observe(&s, a, b, known, u, v);
     for (int k = 0; k < options->outer; k++)

@@ -1,5 +1,5 @@
 /*
- * image: pictures, video, colour, resizing and drawing.
+ * image: pictures, video, flow files, colour, resizing and drawing.
  *
  * Pixels are packed 8-bit samples, row-major, [h,w,c] with c = 1 (grey), 3 (RGB) or 4 (RGBA, straight alpha);
  * there is no row padding. Float maps are planes [c,h,w]. Samples are as coded in the file (sRGB-like, no

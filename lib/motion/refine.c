@@ -301,6 +301,8 @@ void ws2_refine(const struct level *a, const struct level *b, const struct refin
     struct system s;
     const int64_t pixels = (int64_t)a->width * a->height;
     float *known = scratch, *row = known + pixels;
+    if (pixels == 1) /* neither derivatives nor neighbours: every term is 0 */
+        return;
     lay_out(&s, a->width, a->height, row + (HALVES - R1) * (a->width + 1) + 1);
     inside(b, a->width, a->height, u, v, known);
     for (int64_t i = 0; i < pixels; i++)

@@ -453,14 +453,20 @@ static double middle_error(const struct result *r, int way, float u, float v)
     return sum / (28 * 28);
 }
 
-/* The lamp's reflex stands still while the belt passes below it: the flow there is the belt's. */
+/* The lamp's reflex stands still while the belt passes below it: the flow there is the belt's. Without a dominant motion
+ * it is wrong by 5 and by 30 pixels. */
 static void glare_does_not_hold_the_belt(void **state)
 {
     (void)state;
-    const struct scene s = {.width = 192, .height = 160, .seed = 8, .shift = {0, 18}, .blob = 90, .noise = 2};
-    struct result r = flow_of_scene(&s);
-    assert_true(middle_error(&r, AB, 0, 18) < 0.5 && middle_error(&r, BA, 0, -18) < 0.5);
-    result_free(&r);
+    for (int v = 18; v <= 30; v += 12) {
+        const struct scene s = {
+            .width = 192, .height = 160, .seed = 8, .shift = {0, (float)v}, .blob = 130, .noise = 2};
+        struct result r = flow_of_scene(&s);
+        const double there = middle_error(&r, AB, 0, (float)v), back = middle_error(&r, BA, 0, (float)-v);
+        if (!(there < 0.8 && back < 0.8))
+            fail_msg("a belt of %d pixels a frame: mean error below the glare %g, back %g", v, there, back);
+        result_free(&r);
+    }
 }
 
 /* ---- frames without a motion ------------------------------------------------------------------------------------ */

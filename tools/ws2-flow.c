@@ -123,8 +123,7 @@ static int read_file(struct job *job, struct note *note, int64_t frame, int work
     if (file->width != note->width || file->height != note->height)
         return ws2_fail(error, WS2_ERR_INPUT, "%s: flow of %d x %d pixels for a frame of %d x %d", path,
                         file->width, file->height, note->width, note->height);
-    ws2_half_from_floats(half_of(note, WAYS), file->flow, 2 * pixels);
-    memcpy(seen_of(note, WAYS), file->valid, pixels);
+    ws2_flow_file_tensor(file, half_of(note, WAYS), seen_of(note, WAYS));
     return WS2_OK;
 }
 

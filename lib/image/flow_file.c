@@ -4,6 +4,7 @@
 #include <string.h>
 #include "image/internal.h"
 
+#define HALF_NAN 0x7e00
 #define FLO_HEADER 12 /* magic, width, height */
 static const char flo_magic[4] = {'P', 'I', 'E', 'H'};
 
@@ -71,6 +72,23 @@ int ws2_flow_file_fill(struct ws2_flow_file *file, enum ws2_dtype dtype, const s
     for (size_t i = 0; valid && i < pixels; i++)
         file->valid[i] &= valid[i] != 0;
     return 0;
+}
+
+static bool half_is_finite(uint16_t half)
+{
+    return (half & 0x7c00) != 0x7c00;
+}
+
+void ws2_flow_file_tensor(const struct ws2_flow_file *file, uint16_t *half, uint8_t *known)
+{
+    const size_t pixels = (size_t)file->width * (size_t)file->height;
+
+    ws2_half_from_floats(half, file->flow, 2 * pixels);
+    for (size_t i = 0; i < pixels; i++) {
+        known[i] = file->valid[i] && half_is_finite(half[i]) && half_is_finite(half[pixels + i]);
+        if (!known[i])
+            half[i] = half[pixels + i] = HALF_NAN;
+    }
 }
 
 /* ---- .flo ------------------------------------------------------------------------------------------ */

@@ -120,6 +120,9 @@ int ws2_flow_file_read(struct ws2_flow_file *file, const char *path, struct ws2_
  * where the flow is to count as unknown though there is a number, or NULL. */
 int ws2_flow_file_fill(struct ws2_flow_file *file, enum ws2_dtype dtype, const struct ws2_shape *shape,
                        const void *data, const uint8_t *valid, struct ws2_error *error);
+/* The flow as a tensor f16 [2,h,w]: NaN, both parts, where it is unknown or longer than half floats hold, so that nobody
+ * samples it. known u8 [h,w]: 1 where there are numbers. */
+void ws2_flow_file_tensor(const struct ws2_flow_file *file, uint16_t *half, uint8_t *known);
 
 /* Middlebury's .flo: little-endian, "PIEH" (202021.25 as a float), width, height, then u and v of each pixel, row by
  * row. What was read and is written again is equal byte by byte, NaN included. A file shorter than its header says is

@@ -340,6 +340,26 @@ static void only_flow_is_taken(void **state)
     assert_null(file.flow);
 }
 
+/* Unknown in either part, or beyond 65504 + 16, is NaN in both. */
+static void unknown_is_nan_in_a_tensor(void **state)
+{
+    (void)state;
+    float flow[16] = {1, 1e10f, 2, NAN, 65504, 65520, -3, 7, /* v */ -1, 0, -INFINITY, 3, -65519, 1, 1e9f, 8};
+    uint8_t valid[8] = {1, 1, 1, 1, 1, 1, 1, 0}, known[8];
+    uint16_t half[16];
+    const struct ws2_shape shape = ws2_shape_3(2, 2, 4);
+    struct ws2_flow_file file = {0};
+    assert_int_equal(ws2_flow_file_fill(&file, WS2_F32, &shape, flow, valid, NULL), 0);
+    ws2_flow_file_tensor(&file, half, known);
+    ws2_flow_file_free(&file);
+    assert_memory_equal(known, ((uint8_t[]){1, 0, 0, 0, 1, 0, 0, 0}), 8);
+    for (int i = 0; i < 8; i++)
+        assert_true(isnan(ws2_half_to_float(half[i])) == !known[i] &&
+                    isnan(ws2_half_to_float(half[8 + i])) == !known[i]);
+    assert_true(ws2_half_to_float(half[0]) == 1 && ws2_half_to_float(half[8]) == -1);
+    assert_true(ws2_half_to_float(half[4]) == 65504 && ws2_half_to_float(half[12]) == -65504);
+}
+
 /* ---- folders --------------------------------------------------------------------------------------- */
 
 static const char *name_of(const struct ws2_flow_files *files, int64_t frame)
@@ -487,6 +507,7 @@ int main(void)
         cmocka_unit_test(damaged_kitti_is_an_error),
         cmocka_unit_test(huge_kitti_takes_no_memory),
         cmocka_unit_test(only_flow_is_taken),
+        cmocka_unit_test(unknown_is_nan_in_a_tensor),
         cmocka_unit_test(flows_are_found_by_frame),
         cmocka_unit_test(one_file_serves_every_frame),
         cmocka_unit_test(published_flo_comes_back),

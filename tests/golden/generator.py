@@ -2,7 +2,7 @@
 
 s0 = FNV-1a of the tensor's key; s <- s * 1664525 + 1013904223 mod 2^32; value = ((s >> 8) / 2^24 - 1/2) * 2 * b.
 Weights of convolutions and linear layers take b = sqrt(6 / fan_in), biases 0.1, batch-norm weights 1 + value with
-b = 0.2, running means 0.1, running variances 1 + |value| with b = 0.5. tests/unit/golden.h is the same in C.
+b = 0.2, running means 0.1, running variances 1 + |value| with b = 0.5. tests/unit/generator.h is the same in C.
 """
 import math
 

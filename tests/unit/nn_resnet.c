@@ -10,108 +10,9 @@
 #include <string.h>
 
 #include "generator.h"
+#include "golden.h"
 #include "models/resnet.h"
-
-/* ---- the probes' fill rule: a hash of the key and the element's number ---------------------------------------- */
-
-static double probe_uniform(uint32_t hash, uint32_t i)
-{
-    uint32_t x = hash + i * 0x9E3779B9u;
-    x ^= x >> 16;
-    x *= 0x85EBCA6Bu;
-    x ^= x >> 13;
-    x *= 0xC2B2AE35u;
-    x ^= x >> 16;
-    return (double)x / 4294967296.0;
-}
-
-static bool ends(const char *text, const char *end)
-{
-    return generator_ends(text, end);
-}
-
-static double probe_value(const char *name, const struct ws2_shape *shape, double u)
-{
-    double v = 2 * u - 1, fan = 1;
-    for (int i = 1; i < shape->rank; i++)
-        fan *= (double)shape->dim[i];
-    if (ends(name, "running_var"))
-        return 0.5 + u;
-    if (ends(name, "running_mean"))
-        return 0.1 * v;
-    if (shape->rank <= 1)
-        return ends(name, "weight") ? 1 + 0.1 * v : 0.1 * v;
-    return ends(name, "weight") ? v * sqrt(3 / fan) : 0.2 * v;
-}
-
-static void probe_fill(struct nn_params *params)
-{
-    for (int p = 0; p < nn_params_count(params); p++) {
-        const struct nn_param *row = nn_params_at(params, p);
-        size_t count;
-        assert_true(ws2_shape_count(&row->shape, &count));
-        if (row->kind == NN_COUNTER)
-            continue;
-        uint32_t hash = ws2_fnv1a(row->name, strlen(row->name));
-        float *value = ws2_calloc(count, sizeof(*value));
-        assert_non_null(value);
-        for (size_t i = 0; i < count; i++)
-            value[i] = (float)probe_value(row->name, &row->shape, probe_uniform(hash, (uint32_t)i));
-        assert_int_equal(nn_params_fill(params, p, value, count), 0);
-        free(value);
-    }
-}
-
-static struct nn_tensor *probe_input(struct nn *nn, int64_t size)
-{
-    size_t count = (size_t)(3 * size * size);
-    uint32_t hash = ws2_fnv1a("input", 5);
-    float *value = ws2_calloc(count, sizeof(*value));
-    assert_non_null(value);
-    for (size_t i = 0; i < count; i++)
-        value[i] = (float)(2 * probe_uniform(hash, (uint32_t)i) - 1);
-    struct nn_tensor *x = nn_from_f32(nn, ws2_shape_4(1, 3, size, size), value);
-    free(value);
-    return x;
-}
-
-/* Mean, population deviation, largest magnitude, elements 0, n/3, n/2, n-1. */
-struct numbers {
-    double value[7];
-};
-
-static struct numbers measure(struct nn *nn, struct nn_tensor *x)
-{
-    struct numbers r = {{0}};
-    if (!x)
-        fail_msg("%s", nn_error(nn));
-    size_t n = (size_t)nn_count(x);
-    double *v = ws2_calloc(n, sizeof(*v)), square = 0;
-    assert_int_equal(nn_to_f64(nn, x, v, n), 0);
-    for (size_t i = 0; i < n; i++) {
-        r.value[0] += v[i] / (double)n;
-        r.value[2] = fmax(r.value[2], fabs(v[i]));
-    }
-    for (size_t i = 0; i < n; i++)
-        square += (v[i] - r.value[0]) * (v[i] - r.value[0]) / (double)n;
-    r.value[1] = sqrt(square);
-    r.value[3] = v[0];
-    r.value[4] = v[n / 3];
-    r.value[5] = v[n / 2];
-    r.value[6] = v[n - 1];
-    free(v);
-    return r;
-}
-
-/* In float64 the table's seven digits are the limit, in float32 its 1e-4. */
-static void compare(struct nn *nn, const char *what, struct nn_tensor *x, const double want[7])
-{
-    struct numbers got = measure(nn, x);
-    double relative = nn_precision(nn) == NN_F64_MODE ? 6e-7 : 1e-4;
-    for (int i = 0; i < 7; i++)
-        if (!(fabs(got.value[i] - want[i]) <= relative * fmax(fabs(want[i]), 1e-2)))
-            fail_msg("%s, number %d: %.10g is not %.10g", what, i, got.value[i], want[i]);
-}
+#include "probe.h"
 
 static const struct nn_options modes[] = {
     {.device = NN_DEVICE_CPU, .precision = NN_F64_MODE, .threads = 1},
@@ -176,7 +77,8 @@ static void test_probe_resnet18(void **state)
         probe_fill(f.params);
         nn_no_grad_begin(f.nn);
         const struct resnet_run run = {.leaf = -1, .tap = -1};
-        compare(f.nn, "resnet18", resnet_forward(f.net, probe_input(f.nn, 64), &run).logits, want);
+        probe_compare(f.nn, "resnet18", resnet_forward(f.net, probe_input(f.nn, "input", 64), &run).logits,
+                      want);
         nn_no_grad_end(f.nn);
         drop(&f);
     }
@@ -201,11 +103,11 @@ static void test_probe_resnet50(void **state)
         struct fixture f = build(&modes[i], &shape);
         probe_fill(f.params);
         nn_no_grad_begin(f.nn);
-        struct nn_tensor *x = probe_input(f.nn, 64);
+        struct nn_tensor *x = probe_input(f.nn, "input", 64);
         for (size_t k = 0; k < sizeof(layers) / sizeof(layers[0]); k++)
-            compare(f.nn, layers[k].tap, tap(&f, x, layers[k].tap), layers[k].want);
+            probe_compare(f.nn, layers[k].tap, tap(&f, x, layers[k].tap), layers[k].want);
         const struct resnet_run run = {.leaf = -1, .tap = -1};
-        compare(f.nn, "logits", resnet_forward(f.net, x, &run).logits, logits);
+        probe_compare(f.nn, "logits", resnet_forward(f.net, x, &run).logits, logits);
         nn_no_grad_end(f.nn);
         drop(&f);
     }
@@ -229,10 +131,10 @@ static void test_probe_strides(void **state)
             struct fixture f = build(&modes[m], &shape);
             probe_fill(f.params);
             nn_no_grad_begin(f.nn);
-            struct nn_tensor *y = tap(&f, probe_input(f.nn, 64), "layer4");
+            struct nn_tensor *y = tap(&f, probe_input(f.nn, "input", 64), "layer4");
             assert_int_equal(nn_dim(y, 1), 2048);
             assert_int_equal(nn_dim(y, 2), variants[i].size);
-            compare(f.nn, "layer4", y, variants[i].want);
+            probe_compare(f.nn, "layer4", y, variants[i].want);
             nn_no_grad_end(f.nn);
             drop(&f);
         }
@@ -331,7 +233,7 @@ static void test_init(void **state)
     for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
         const struct nn_param *row = nn_params_at(f.params, nn_params_find(f.params, rows[i].name));
         assert_non_null(row);
-        struct numbers got = measure(f.nn, row->tensor);
+        struct probe_numbers got = probe_measure(f.nn, row->tensor);
         double noise = 5 / sqrt((double)nn_count(row->tensor)); /* five standard errors */
         assert_true(fabs(got.value[0] - rows[i].mean) <= noise * rows[i].deviation);
         assert_true(fabs(got.value[1] - rows[i].deviation) <= noise * rows[i].deviation);
@@ -367,7 +269,7 @@ static void test_leaf(void **state)
     const struct resnet_options shape = {.depth = 18, .head = RESNET_HEAD_FC, .classes = 5};
     struct fixture f = build(&modes[0], &shape);
     nn_params_init(f.params, 1);
-    struct nn_tensor *x = probe_input(f.nn, 64);
+    struct nn_tensor *x = probe_input(f.nn, "input", 64);
     int at = resnet_tap_find(f.net, "layer3");
     struct resnet_run all = {.leaf = -1, .tap = at}, part = {.leaf = at, .tap = -1};
     struct resnet_out a = resnet_forward(f.net, x, &all), b = resnet_forward(f.net, x, &part);
@@ -390,7 +292,7 @@ static void test_maps(void **state)
     nn_params_init(f.params, 1);
     nn_no_grad_begin(f.nn);
     const struct resnet_run run = {.leaf = -1, .tap = -1};
-    struct resnet_out out = resnet_forward(f.net, probe_input(f.nn, 64), &run);
+    struct resnet_out out = resnet_forward(f.net, probe_input(f.nn, "input", 64), &run);
     struct nn_tensor *mean = nn_global_avg_pool(f.nn, resnet_maps(f.net, out.feature));
     const struct nn_param *bias = nn_params_at(f.params, nn_params_find(f.params, "fc.bias"));
     struct nn_tensor *gap = nn_sub(f.nn, nn_add(f.nn, mean, bias->tensor), out.logits);
@@ -400,53 +302,6 @@ static void test_maps(void **state)
 }
 
 /* ---- T05 and T06: torchvision's ResNet-50 on two images ------------------------------------------------------------------- */
-
-static struct nn_weights *golden(void)
-{
-    struct nn_weights *weights;
-    struct ws2_error error = {0};
-    if (nn_weights_open(&weights, "tests/golden/resnet.safetensors", NULL, &error) < 0)
-        fail_msg("%s", error.text);
-    return weights;
-}
-
-/* 1e-9 in float64. In float32 1e-4, or where torchvision's own float32 is further off than half of that, twice its
- * distance (NAME.f32 in the fixture). */
-static double limit_of(struct nn *nn, const struct nn_weights *weights, const char *name)
-{
-    char key[128];
-    double theirs;
-    if (nn_precision(nn) == NN_F64_MODE)
-        return 1e-9;
-    snprintf(key, sizeof(key), "%s.f32", name);
-    assert_int_equal(nn_weights_read_f64(weights, nn_weights_find(weights, key), &theirs, 1, NULL), 0);
-    return fmax(1e-4, 2 * theirs);
-}
-
-/* max |a - b| / max(1, max |b|) over every step-th element of x, from the first on. */
-static void compare_golden(struct nn *nn, const struct nn_weights *weights, const char *name,
-                           struct nn_tensor *x, size_t step)
-{
-    int index = nn_weights_find(weights, name);
-    if (index < 0 || !x)
-        fail_msg("%s: %s", name, x ? "not in the fixture" : nn_error(nn));
-    struct ws2_shape shape = nn_weights_at(weights, index)->shape;
-    size_t want_count, count = (size_t)nn_count(x);
-    assert_true(ws2_shape_count(&shape, &want_count));
-    assert_true((want_count - 1) * step < count);
-    double *want = ws2_calloc(want_count, sizeof(*want)), *got = ws2_calloc(count, sizeof(*got));
-    double largest = 1, worst = 0, limit = limit_of(nn, weights, name);
-    assert_int_equal(nn_weights_read_f64(weights, index, want, want_count, NULL), 0);
-    assert_int_equal(nn_to_f64(nn, x, got, count), 0);
-    for (size_t i = 0; i < want_count; i++) {
-        largest = fmax(largest, fabs(want[i]));
-        worst = fmax(worst, fabs(got[i * step] - want[i]));
-    }
-    free(want);
-    free(got);
-    if (!(worst / largest <= limit))
-        fail_msg("%s: differs by %g", name, worst / largest);
-}
 
 /* The image and its mirror. */
 static struct nn_tensor *golden_images(struct nn *nn)
@@ -467,15 +322,15 @@ static void test_t05(void **state)
 {
     (void)state;
     const struct resnet_options shape = {.depth = 50, .head = RESNET_HEAD_FC, .classes = 3};
-    struct nn_weights *weights = golden();
+    struct nn_weights *weights = golden_open("tests/golden/resnet.safetensors");
     for (size_t i = 0; i < sizeof(modes) / sizeof(modes[0]); i++) {
         struct fixture f = build(&modes[i], &shape);
         assert_int_equal(generator_fill(f.params, NULL), 0);
         nn_no_grad_begin(f.nn);
         const struct resnet_run run = {.leaf = -1, .tap = -1};
         struct resnet_out out = resnet_forward(f.net, golden_images(f.nn), &run);
-        compare_golden(f.nn, weights, "t05.logits", out.logits, 1);
-        compare_golden(f.nn, weights, "t05.layer4", out.feature, 17);
+        golden_compare(f.nn, weights, "t05.logits", out.logits, 1);
+        golden_compare(f.nn, weights, "t05.layer4", out.feature, 17);
         nn_no_grad_end(f.nn);
         drop(&f);
     }
@@ -491,14 +346,14 @@ static void test_t06(void **state)
                                         "layer4.2.bn3.bias", "fc.weight"};
     static const int64_t labels[2] = {0, 2};
     const struct resnet_options shape = {.depth = 50, .head = RESNET_HEAD_FC, .classes = 3};
-    struct nn_weights *weights = golden();
+    struct nn_weights *weights = golden_open("tests/golden/resnet.safetensors");
     for (size_t i = 0; i < sizeof(modes) / sizeof(modes[0]); i++) {
         struct fixture f = build(&modes[i], &shape);
         assert_int_equal(generator_fill(f.params, NULL), 0);
         const struct resnet_run run = {.training = true, .leaf = -1, .tap = -1};
         struct resnet_out out = resnet_forward(f.net, golden_images(f.nn), &run);
-        compare_golden(f.nn, weights, "t06.logits", out.logits, 1);
-        compare_golden(f.nn, weights, "t06.layer4", out.feature, 17);
+        golden_compare(f.nn, weights, "t06.logits", out.logits, 1);
+        golden_compare(f.nn, weights, "t06.layer4", out.feature, 17);
         struct nn_tensor *target = nn_from_i64(f.nn, ws2_shape_1(2), labels);
         nn_backward(f.nn, nn_cross_entropy(f.nn, out.logits, target, NULL, -1, 0));
         char ours[64], theirs[96];
@@ -507,7 +362,7 @@ static void test_t06(void **state)
             snprintf(ours, sizeof(ours), "%s.%s", norms[k / 2], what);
             snprintf(theirs, sizeof(theirs), "t06.%s", ours);
             int row = nn_params_find(f.params, ours);
-            compare_golden(f.nn, weights, theirs, nn_params_at(f.params, row)->tensor, 1);
+            golden_compare(f.nn, weights, theirs, nn_params_at(f.params, row)->tensor, 1);
         }
         /* In float32 these gradients say little: behind 53 normalisations by 8 to 2048 values torchvision's own are
          * off by two per cent, so they are compared in float64. */
@@ -515,7 +370,7 @@ static void test_t06(void **state)
             snprintf(theirs, sizeof(theirs), "t06.grad.%s", grads[k]);
             int row = nn_params_find(f.params, grads[k]);
             struct nn_tensor *grad = nn_leaf_grad(f.nn, nn_params_at(f.params, row)->tensor);
-            compare_golden(f.nn, weights, theirs, grad, 1);
+            golden_compare(f.nn, weights, theirs, grad, 1);
         }
         int counter = nn_params_find(f.params, "layer3.1.bn2.num_batches_tracked");
         assert_true(nn_item(f.nn, nn_params_at(f.params, counter)->tensor) == 1);

@@ -145,7 +145,8 @@ int ws2_flow_pair(struct ws2_flow **flow, enum ws2_flow_method method, const str
 int ws2_flow_shift(struct ws2_flow **flow, const struct ws2_flow_frame *a, const struct ws2_flow_frame *b,
                    float shift[2], struct ws2_error *error);
 
-/* valid u8 [h,w]: 1 where p + ab(p) lies inside and |ab(p) + ba(p + ab(p))| <= limit pixels. */
+/* Which pixels of frame a are seen in frame b: valid u8 [h,w] is 1 where p + ab(p) lies inside b and
+ * |ab(p) + ba(p + ab(p))| <= limit pixels, bilinear; else 0, as for flows that are not finite. ab and ba f32 [2,h,w]. */
 void ws2_flow_consistent(const float *ab, const float *ba, int width, int height, float limit,
                          uint8_t *valid);
 

@@ -1,4 +1,4 @@
-/* What the two programs that run a network share. */
+/* What programs that run a network share. */
 #ifndef TOOLS_NETWORK_H
 #define TOOLS_NETWORK_H
 

@@ -165,8 +165,8 @@ static void compare(const struct raft *raft, const struct raft_stream_options *o
     run_network(raft, options, a, b, there, back);
     if (network_error(raft_context(raft), &b->error) < 0)
         return;
-    ws2_flow_consistent(there, back, (int)b->width, (int)b->height, a->way[NEXT].valid.data);
-    ws2_flow_consistent(back, there, (int)b->width, (int)b->height, b->way[PREV].valid.data);
+    ws2_flow_consistent(there, back, (int)b->width, (int)b->height, WS2_FLOW_LIMIT, a->way[NEXT].valid.data);
+    ws2_flow_consistent(back, there, (int)b->width, (int)b->height, WS2_FLOW_LIMIT, b->way[PREV].valid.data);
     a->way[NEXT].there = b->way[PREV].there = true;
 }
 

@@ -38,8 +38,7 @@ static void check_row(const float *restrict u, const float *restrict v, const fl
     }
 }
 
-void ws2_flow_consistent(const float *ab, const float *ba, int width, int height, float limit,
-                         uint8_t *valid)
+void ws2_flow_consistent(const float *ab, const float *ba, int width, int height, float limit, uint8_t *valid)
 {
     const int64_t plane = (int64_t)width * height;
     for (int row = 0; row < height; row++) {

@@ -6,8 +6,8 @@
 
 /* Steps of descent of a patch; and how far apart patches begin, with a dominant motion and without. */
 enum { ROUNDS = 8, STEP_DOMINANT = 4, STEP = 3 };
-/* Pixels of a level by which the two directions may disagree: two of the frame's on the finest. */
-static const float disagree = 1;
+/* Pixels of a level by which the two directions may disagree. */
+static const float disagree = 0.5f * WS2_FLOW_LIMIT;
 /* Weights as in the reference implementation of the variational step after inverse search. */
 static const struct refine_options refine = {
     .brightness = 5, .gradient = 10, .smooth = 20, .outer = 8, .inner = 4};
@@ -284,7 +284,7 @@ int ws2_flow_pair(struct ws2_flow **out, enum ws2_flow_method method, const stru
     both_ways(flow, &motions, a, b);
     struct way *there = &flow->way[0], *back = &flow->way[1];
     const struct level *level = &a->level[0];
-    const float limit = a->finest ? disagree : 2 * disagree;
+    const float limit = ldexpf(WS2_FLOW_LIMIT, -a->finest);
     ws2_flow_consistent(there->dense[0], back->dense[0], level->width, level->height, limit, there->hidden);
     ws2_flow_consistent(back->dense[0], there->dense[0], level->width, level->height, limit, back->hidden);
     deliver(flow, a, there, ab, ab_valid);

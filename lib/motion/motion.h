@@ -117,6 +117,7 @@ void ws2_flow_resize(const float *in, int64_t in_height, int64_t in_width, float
 enum ws2_flow_method { WS2_FLOW_BELT, WS2_FLOW_DIS };
 
 #define WS2_FLOW_SIDE_MAX 16384
+#define WS2_FLOW_LIMIT 2 /* pixels of the frame by which the way there and back may disagree */
 
 /* What is needed of a frame, made once for the two pairs that it is in: its pyramid and its spectrum. */
 struct ws2_flow_frame;

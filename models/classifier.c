@@ -271,10 +271,27 @@ static int pixels_per_cell(const struct classifier_info *info)
     return info->net.stride == RESNET_STRIDE_16 ? 16 : 32;
 }
 
+int classifier_check_names(const struct classifier_info *info, const char *(*name)(int),
+                           struct ws2_error *error)
+{
+    for (int c = 0; c < info->net.classes; c++)
+        if (strcmp(info->class_name[c], name(c)) != 0)
+            return ws2_fail(error, WS2_ERR_MODEL,
+                            "class %d is '%s'; known are after, before, bg, in this order", c,
+                            info->class_name[c]);
+    return WS2_OK;
+}
+
+int classifier_cells(const struct classifier_info *info)
+{
+    const int cell = pixels_per_cell(info);
+    return (info->size + cell - 1) / cell;
+}
+
 bool classifier_fits_quarters(const struct classifier_info *info)
 {
     const int cell = pixels_per_cell(info), half = info->size / 2;
-    return info->size % 2 == 0 && 2 * ((half + cell - 1) / cell) == (info->size + cell - 1) / cell;
+    return info->size % 2 == 0 && 2 * ((half + cell - 1) / cell) == classifier_cells(info);
 }
 
 static struct classifier_fact fact_of(const char *key, const char *value)

@@ -71,6 +71,10 @@ void classifier_close(struct classifier *classifier); /* zeroed or half opened i
 /* Puzzle-CAM compares the maps of a picture with those of its four quarters, put together: have these the same
  * size? Always so when the picture's side is a multiple of twice the stride. */
 bool classifier_fits_quarters(const struct classifier_info *info);
+/* WS2_ERR_MODEL unless class c is called name(c), for all. */
+int classifier_check_names(const struct classifier_info *info, const char *(*name)(int),
+                           struct ws2_error *error);
+int classifier_cells(const struct classifier_info *info); /* side of the maps of a picture of info->size */
 
 /* The metadata that classifier_read looks for, with ws2 (the version), init and precision; returns how many there are. */
 #define CLASSIFIER_FACTS_MAX 16

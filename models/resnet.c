@@ -305,6 +305,14 @@ struct resnet_out resnet_forward(const struct resnet *net, struct nn_tensor *x, 
     return nn_error(nn) ? (struct resnet_out){0} : out;
 }
 
+void resnet_classify(void *net, struct nn_tensor *x, bool training, struct nn_tensor **logits,
+                     struct nn_tensor **maps)
+{
+    const struct resnet_out out = resnet_forward(net, x, &(struct resnet_run){training, -1, -1});
+    *logits = out.logits;
+    *maps = out.maps;
+}
+
 struct nn_tensor *resnet_head_weight(const struct resnet *net)
 {
     return nn_reshape(net->nn, net->head_weight, ws2_shape_2(net->options.classes, resnet_channels(net)));

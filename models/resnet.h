@@ -75,6 +75,11 @@ struct resnet_out {
 /* x [B,3,H,W]; all fields NULL on failure. */
 struct resnet_out resnet_forward(const struct resnet *net, struct nn_tensor *x, const struct resnet_run *run);
 
+/* The same for whoever wants logits and maps (NULL without RESNET_HEAD_MAPS) only, and knows no resnet: a struct
+ * ws2_classifier of lib/train. */
+void resnet_classify(void *net, struct nn_tensor *x, bool training, struct nn_tensor **logits,
+                     struct nn_tensor **maps);
+
 /* The head's weights as a 1x1 convolution over any feature with the right channels: [B,C,h,w], without bias --
  * class activation maps of Zhou et al. 2016. */
 struct nn_tensor *resnet_maps(const struct resnet *net, struct nn_tensor *feature);

@@ -10,10 +10,12 @@
 #include "train/train.h"
 
 static struct {
-    int method, backbone, stride, background, fill, bg_source, recipe, loss, compare, flip;
+    int method, backbone, stride, background, fill, bg_source, optimiser, recipe, ramp, loss, compare, flip;
     int64_t classes, size, batch, patience;
-    double epochs, alpha, lr, momentum, weight_decay, jitter, hue, val_share;
-    bool alpha_ramp, balance, resume, check;
+    double epochs, jitter, hue, val_share;
+    bool balance, resume, check;
+    struct ws2_loss_options weights;
+    struct ws2_optimiser_options rates;
     const char *init, *log, *output, *evaluate;
     struct ws2_text_list validation;
 } o = {.backbone = 2,
@@ -21,20 +23,19 @@ static struct {
        .size = 512,
        .batch = 32,
        .epochs = NAN,
-       .alpha = 2,
-       .lr = NAN,
-       .momentum = NAN,
-       .weight_decay = NAN,
+       .weights = {.alpha = NAN, .beta = NAN},
+       .rates = {.lr = NAN, .momentum = NAN, .weight_decay = NAN},
        .jitter = 0.3,
        .val_share = 0.2,
        .init = "none"};
 
+#define METHODS "standard|puzzle|pof|temporal|plain"
 #define BACKBONES "resnet18|resnet34|resnet50|resnet101"
 static const int depths[] = {18, 34, 50, 101};
 
 static const struct ws2_option options[] = {
     {"output", 'o', WS2_OPT_TEXT, &o.output, "FILE", "the weights, .safetensors", 0, 0, 0},
-    {"method", 0, WS2_OPT_CHOICE, &o.method, "standard|puzzle", "what is learnt", 0, 0, 0},
+    {"method", 0, WS2_OPT_CHOICE, &o.method, METHODS, "what is learnt", 0, 0, 0},
     {"backbone", 0, WS2_OPT_CHOICE, &o.backbone, BACKBONES, "network", 0, 0, 0},
     {"stride", 0, WS2_OPT_CHOICE, &o.stride, "32|16", "pixels per cell of the maps", 0, 0, 0},
     {"classes", 0, WS2_OPT_INT, &o.classes, "N", "2: after, before; 3: and the belt alone", 0, 2, 3},
@@ -45,22 +46,25 @@ static const struct ws2_option options[] = {
     {"epochs", 0, WS2_OPT_REAL, &o.epochs, "N", "passes over the data [25; from scratch 75]", 0, 0, 1e5},
     {"batch", 0, WS2_OPT_INT, &o.batch, "N", "pictures per step", 0, 1, 4096},
     {"init", 0, WS2_OPT_TEXT, &o.init, "FILE", "pretrained weights, or none: seeded random ones", 0, 0, 0},
-    {"recipe", 0, WS2_OPT_CHOICE, &o.recipe, "auto|paper|scratch", "optimiser and schedule", 0, 0, 0},
-    {"lr", 0, WS2_OPT_REAL, &o.lr, "X", "learning rate instead of the recipe's", 0, 0, 0},
-    {"momentum", 0, WS2_OPT_REAL, &o.momentum, "X", "momentum instead of the recipe's", 0, 0, 0},
-    {"weight-decay", 0, WS2_OPT_REAL, &o.weight_decay, "X", "weight decay instead of the recipe's", 0, 0, 0},
+    {"optimiser", 0, WS2_OPT_CHOICE, &o.optimiser, "auto|paper|scratch", "and its schedule", 0, 0, 0},
+    {"lr", 0, WS2_OPT_REAL, &o.rates.lr, "X", "learning rate instead of the optimiser's", 0, 0, 0},
+    {"momentum", 0, WS2_OPT_REAL, &o.rates.momentum, "X", "momentum instead of the optimiser's", 0, 0, 0},
+    {"weight-decay", 0, WS2_OPT_REAL, &o.rates.weight_decay, "X", "instead of the optimiser's", 0, 0, 0},
     {"loss", 0, WS2_OPT_CHOICE, &o.loss, "ce|bce-softmax", "of the standard method", 0, 0, 0},
-    {"alpha", 0, WS2_OPT_REAL, &o.alpha, "X", "weight of the puzzle's reconstruction", 0, 0, 1000},
-    {"alpha-ramp", 0, WS2_OPT_FLAG, &o.alpha_ramp, NULL, "alpha rises until half of the steps", 0, 0, 0},
+    {"recipe", 0, WS2_OPT_CHOICE, &o.recipe, "ws2|pof", "alpha, beta and their ramp", 0, 0, 0},
+    {"alpha", 0, WS2_OPT_REAL, &o.weights.alpha, "X", "weight of the tiles [ws2 2, pof 4]", 0, 0, 1000},
+    {"beta", 0, WS2_OPT_REAL, &o.weights.beta, "X", "weight of the neighbours [ws2 6, pof 4]", 0, 0, 1000},
+    {"ramp", 0, WS2_OPT_CHOICE, &o.ramp, "auto|none|first|second", "epoch from which both rise", 0, 0, 0},
     {"compare", 0, WS2_OPT_CHOICE, &o.compare, "feature|cam", "maps that the puzzle compares", 0, 0, 0},
+    {"compat-warp", 0, WS2_OPT_FLAG, &o.weights.compat_warp, NULL, "warp as the papers' code does", 0, 0, 0},
+    {"normalise-first", 0, WS2_OPT_FLAG, &o.weights.normalise_first, NULL, "and then warp maps", 0, 0, 0},
     {"jitter", 0, WS2_OPT_REAL, &o.jitter, "X", "brightness, contrast, saturation 1-X..1+X", 0, 0, 0.99},
     {"hue", 0, WS2_OPT_REAL, &o.hue, "X", "hue shift -X..X turns", 0, 0, 0.5},
     {"flip", 0, WS2_OPT_CHOICE, &o.flip, "none|h|v|hv", "mirror pictures by chance", 0, 0, 0},
     {"balance", 0, WS2_OPT_FLAG, &o.balance, NULL, "as many pictures of each class", 0, 0, 0},
     {"validation", 0, WS2_OPT_LIST, &o.validation, "FILE", "file to validate on, repeatable", 0, 0, 0},
     {"val-share", 0, WS2_OPT_REAL, &o.val_share, "X", "else this share of the sequences", 0, 0.001, 0.9},
-    {"patience", 0, WS2_OPT_INT, &o.patience, "N", "end after N epochs without progress; 0: no", 0, 0,
-     100000},
+    {"patience", 0, WS2_OPT_INT, &o.patience, "N", "end after N epochs without gain", 0, 0, 100000},
     {"resume", 0, WS2_OPT_FLAG, &o.resume, NULL, "go on where a run was interrupted", 0, 0, 0},
     {"log", 0, WS2_OPT_TEXT, &o.log, "FILE", "table of all epochs, TSV", 0, 0, 0},
     {"evaluate", 0, WS2_OPT_TEXT, &o.evaluate, "FILE", "print the accuracy of these weights", 0, 0, 0},
@@ -71,7 +75,7 @@ static const struct ws2_program program = {
     .name = "ws2-train",
     .operands = "FILE...",
     .summary = "learn to tell frames before the sorter from frames after it",
-    .reads = "rgb:u8[h,w,3],fg:u8[h,w]",
+    .reads = "rgb:u8[h,w,3],fg:u8[h,w],flow.prev:f16[2,h,w],flow.next:f16[2,h,w]",
     .examples =
         "  ws2-train --method puzzle --init resnet50.pth -o puzzle.safetensors --log puzzle.tsv *.fg.ws2\n"
         "  ws2-train --evaluate puzzle.safetensors --background keep test/*.ws2",
@@ -85,28 +89,20 @@ struct session {
     struct ws2_data data;
 };
 
-static void forward(void *model, struct nn_tensor *images, bool training, struct nn_tensor **logits,
-                    struct nn_tensor **maps)
-{
-    const struct resnet_out out = resnet_forward(model, images, &(struct resnet_run){training, -1, -1});
-    *logits = out.logits;
-    *maps = out.maps;
-}
-
 static struct ws2_classifier as_classifier(const struct classifier *classifier)
 {
     return (struct ws2_classifier){classifier->net, classifier->params, classifier->info.net.classes,
-                                   forward};
+                                   resnet_classify};
 }
 
 /* The network that the options ask for. */
 static struct classifier_info asked_network(void)
 {
-    const bool puzzle = o.method == WS2_METHOD_PUZZLE;
+    const bool maps = o.method != WS2_METHOD_STANDARD;
     struct classifier_info info = {.net = {depths[o.backbone], o.stride ? RESNET_STRIDE_16 : RESNET_STRIDE_32,
-                                           puzzle ? RESNET_HEAD_MAPS : RESNET_HEAD_FC, (int)o.classes},
+                                           maps ? RESNET_HEAD_MAPS : RESNET_HEAD_FC, (int)o.classes},
                                    .size = (int)o.size,
-                                   .exclusive = !puzzle,
+                                   .exclusive = !maps,
                                    .fill = (enum classifier_fill)o.fill};
     for (int c = 0; c < o.classes; c++)
         snprintf(info.class_name[c], sizeof info.class_name[c], "%s", ws2_class_name(c));
@@ -115,6 +111,7 @@ static struct classifier_info asked_network(void)
 
 static struct ws2_loader_options loader_options(const struct ws2_common *common)
 {
+    const struct classifier_info network = asked_network();
     return (struct ws2_loader_options){.classes = (int)o.classes,
                                        .background = (enum ws2_background)o.background,
                                        .fill = (enum ws2_fill)o.fill,
@@ -128,7 +125,9 @@ static struct ws2_loader_options loader_options(const struct ws2_common *common)
                                        .flip_y = o.flip == 2 || o.flip == 3,
                                        .seed = common->seed,
                                        .batch = (int)o.batch,
-                                       .threads = common->threads > 2 ? common->threads / 2 : 1};
+                                       .threads = common->threads > 2 ? common->threads / 2 : 1,
+                                       .triplets = ws2_method_has_triplets((enum ws2_method)o.method),
+                                       .cells = classifier_cells(&network)};
 }
 
 /* ---- training --------------------------------------------------------------------------------------------- */
@@ -137,7 +136,7 @@ static void open_network(struct session *session, const struct ws2_common *commo
 {
     struct ws2_error error = {0};
     const struct classifier_info info = asked_network();
-    if (o.method == WS2_METHOD_PUZZLE && !classifier_fits_quarters(&info))
+    if (ws2_method_has_tiles((enum ws2_method)o.method) && !classifier_fits_quarters(&info))
         ws2_die_text(WS2_ERR_USAGE, "--size %d does not cut into quarters; a multiple of %d does", info.size,
                      o.stride ? 32 : 64);
     must(classifier_open(&session->classifier, session->nn, &info, &error), &error);
@@ -187,19 +186,20 @@ static void open_data(struct session *session, const struct ws2_common *common)
 static struct ws2_train_options plan_run(const struct session *session)
 {
     struct ws2_error error = {0};
-    const struct ws2_recipe_options recipe = {(enum ws2_recipe)o.recipe, o.lr, o.momentum, o.weight_decay};
     const struct classifier *classifier = &session->classifier;
-    struct ws2_train_options run = {.loss = {.method = (enum ws2_method)o.method,
-                                             .loss = (enum ws2_loss)o.loss,
-                                             .level = (enum ws2_puzzle_level)o.compare,
-                                             .alpha = o.alpha,
-                                             .alpha_ramp = o.alpha_ramp},
+    struct ws2_train_options run = {.loss = o.weights,
                                     .patience = o.patience,
                                     .output = o.output,
                                     .log = o.log,
                                     .resume = o.resume,
                                     .report = report};
-    must(ws2_plan_make(&run.plan, &recipe, run.loss.method, *classifier->digest != '\0', classifier->params,
+    run.loss.method = (enum ws2_method)o.method;
+    run.loss.loss = (enum ws2_loss)o.loss;
+    run.loss.level = (enum ws2_puzzle_level)o.compare;
+    run.loss.ramp = (enum ws2_ramp)o.ramp;
+    o.rates.optimiser = (enum ws2_optimiser)o.optimiser;
+    ws2_loss_settle(&run.loss, (enum ws2_recipe)o.recipe);
+    must(ws2_plan_make(&run.plan, &o.rates, run.loss.method, *classifier->digest != '\0', classifier->params,
                        classifier_head_pattern(classifier->info.net.head), &error),
          &error);
     run.epochs = isnan(o.epochs) ? run.plan.epochs : (int64_t)o.epochs;
@@ -246,10 +246,9 @@ static void open_evaluated(struct session *session)
     const struct classifier_info fallback = asked_network();
     must(classifier_read(&session->classifier, session->nn, o.evaluate, &fallback, &error), &error);
     const struct classifier_info *info = &session->classifier.info;
-    for (int c = 0; c < info->net.classes; c++)
-        if (strcmp(info->class_name[c], ws2_class_name(c)) != 0)
-            ws2_die_text(WS2_ERR_MODEL, "%s: class %d is '%s'; known are after, before, bg, in this order",
-                         o.evaluate, c, info->class_name[c]);
+    if (classifier_check_names(info, ws2_class_name, &error) < 0)
+        ws2_die_text(WS2_ERR_MODEL, "%s: %s", o.evaluate, error.text);
+    o.method = WS2_METHOD_STANDARD; /* frames one by one */
     o.size = info->size;
     o.fill = (int)info->fill;
     o.classes = o.background == WS2_BACKGROUND_KEEP ? 2 : info->net.classes;

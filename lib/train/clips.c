@@ -129,6 +129,14 @@ static int check_head(const struct ws2_head *head, const char *path, struct ws2_
     return WS2_OK;
 }
 
+/* Is there flow to both neighbours? */
+static bool has_flow(const struct ws2_head *head)
+{
+    const struct ws2_tensor_info *prev = ws2_head_find(head, "flow.prev"),
+                                 *next = ws2_head_find(head, "flow.next");
+    return prev && next && prev->dtype == WS2_F16 && next->dtype == WS2_F16;
+}
+
 static int add_segment(struct ws2_clips *clips, int file, int64_t segment, struct ws2_error *error)
 {
     struct ws2_reader *reader = clips->file[file].reader;
@@ -152,7 +160,8 @@ static int add_segment(struct ws2_clips *clips, int file, int64_t segment, struc
                             .name = name,
                             .role = ws2_head_role(head),
                             .frames = frames,
-                            .has_fg = ws2_head_find(head, "fg") != NULL};
+                            .has_fg = ws2_head_find(head, "fg") != NULL,
+                            .has_flow = has_flow(head)};
     clip.sequence = sequence_of(clips, &clip);
     clips->entry[clips->count++] = (struct entry){clip, file, first};
     return WS2_OK;

@@ -1,5 +1,7 @@
 #include "train/internal.h"
 
+#include <stdio.h>
+
 static int describe_data(struct ws2_meta *meta, const struct ws2_loader *train, const struct ws2_loader *val)
 {
     static const char *const fill[] = {"black", "mean", "belt"};
@@ -13,29 +15,46 @@ static int describe_data(struct ws2_meta *meta, const struct ws2_loader *train, 
     bad |= ws2_meta_set(meta, "augment", "jitter %g, hue %g, flip %s", l->jitter, l->hue,
                         flip[l->flip_x + 2 * l->flip_y]);
     bad |= ws2_meta_set(meta, "batch", "%d%s", l->batch, l->balance ? " balanced" : "");
-    bad |= ws2_meta_set(meta, "samples", "%lld after, %lld before, %lld bg; validation %lld",
-                        (long long)ws2_loader_class_samples(train, WS2_CLASS_AFTER),
-                        (long long)ws2_loader_class_samples(train, WS2_CLASS_BEFORE),
-                        (long long)ws2_loader_class_samples(train, WS2_CLASS_BG),
-                        (long long)ws2_loader_samples(val));
+    bad |= ws2_meta_set(
+        meta, "samples", "%s%lld after, %lld before, %lld bg; validation %lld",
+        l->triplets ? "triplets: " : "", (long long)ws2_loader_class_samples(train, WS2_CLASS_AFTER),
+        (long long)ws2_loader_class_samples(train, WS2_CLASS_BEFORE),
+        (long long)ws2_loader_class_samples(train, WS2_CLASS_BG), (long long)ws2_loader_samples(val));
     bad |= ws2_meta_set(meta, "seed", "%lld", (long long)l->seed);
+    return bad;
+}
+
+/* Terms and weights, as far as the method has them. */
+static int describe_loss(struct ws2_meta *meta, const struct ws2_loss_options *o)
+{
+    static const char *const ramp[] = {"none", "none", "first", "second"};
+    const bool tiles = ws2_method_has_tiles(o->method), triplets = ws2_method_has_triplets(o->method);
+    char alpha[32] = "", beta[32] = "", rise[16] = "";
+    if (o->method == WS2_METHOD_STANDARD)
+        return ws2_meta_set(meta, "loss", "%s", o->loss == WS2_LOSS_CE ? "ce" : "bce-softmax");
+    if (tiles)
+        snprintf(alpha, sizeof alpha, ", alpha %g", o->alpha);
+    if (triplets)
+        snprintf(beta, sizeof beta, ", beta %g", o->beta);
+    if (tiles || triplets)
+        snprintf(rise, sizeof rise, ", ramp %s", ramp[o->ramp]);
+    int bad = ws2_meta_set(meta, "loss", "multi-label soft margin%s%s%s%s", alpha, beta, rise,
+                           !tiles                       ? ""
+                           : o->level == WS2_PUZZLE_CAM ? ", level cam"
+                                                        : ", level feature");
+    if (triplets)
+        bad |= ws2_meta_set(meta, "warp", "%s, maps normalised %s", o->compat_warp ? "compat" : "plain",
+                            o->normalise_first ? "before" : "when fused");
     return bad;
 }
 
 int ws2_train_describe(struct ws2_meta *meta, const struct ws2_loader *train, const struct ws2_loader *val,
                        const struct ws2_train_options *options)
 {
-    const struct ws2_loss_options *loss = &options->loss;
     const struct ws2_plan *plan = &options->plan;
-    const bool puzzle = loss->method == WS2_METHOD_PUZZLE;
-    int bad = describe_data(meta, train, val);
-    bad |= ws2_meta_set(meta, "method", "%s", puzzle ? "puzzle" : "standard");
-    if (puzzle)
-        bad |=
-            ws2_meta_set(meta, "loss", "multi-label soft margin, alpha %g%s, level %s", loss->alpha,
-                         loss->alpha_ramp ? " ramp" : "", loss->level == WS2_PUZZLE_CAM ? "cam" : "feature");
-    else
-        bad |= ws2_meta_set(meta, "loss", "%s", loss->loss == WS2_LOSS_CE ? "ce" : "bce-softmax");
+    int bad = ws2_meta_set(meta, "method", "%s", ws2_method_name(options->loss.method));
+    bad |= describe_data(meta, train, val);
+    bad |= describe_loss(meta, &options->loss);
     bad |= ws2_meta_set(meta, "optimiser", "%s, momentum %g, decay %g, head x%g",
                         plan->optim.kind == NN_ADAM ? "adam" : "sgd",
                         plan->optim.kind == NN_ADAM ? plan->optim.beta1 : plan->optim.momentum,

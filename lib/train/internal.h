@@ -8,6 +8,12 @@
 int ws2_clips_read(struct ws2_clips *clips, int clip, int64_t frame, struct ws2_record *record,
                    struct ws2_error *error);
 
+/* A flow f16 [2,height,width] in pixels as f32 [2,cells,cells] in cells of a map that covers the same frame: bilinear, u times
+ * cells/width, v times cells/height. False when a value it needs is no finite number. */
+bool ws2_flow_to_cells(float *out, const uint16_t *flow, int width, int height, int cells);
+/* The flow f32 [2,cells,cells] of pictures that are mirrored left to right (x), upside down (y). */
+void ws2_flow_mirror(float *flow, int cells, bool x, bool y);
+
 /* Independent streams of random numbers of one seed. */
 enum ws2_stream_kind { WS2_STREAM_SPLIT = 1, WS2_STREAM_ORDER, WS2_STREAM_AUGMENT, WS2_STREAM_BELT };
 struct ws2_random ws2_train_random(int64_t seed, enum ws2_stream_kind kind, int64_t epoch, int64_t index);

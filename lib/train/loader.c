@@ -9,17 +9,21 @@
 /* Batches in memory: the one the caller looks at and two that are filled meanwhile. */
 #define RING 3
 
+/* Pictures of a sample. */
+enum { CENTRE, LEFT, RIGHT, PICTURES_MAX };
+
 struct sample {
     int clip;
     int label;
-    int64_t frame;
+    int64_t frame; /* the centre of a triplet */
 };
 
-/* One picture on its way into its place in a batch. */
+/* One sample on its way into its place in a batch. */
 struct job {
     int64_t sample; /* index into the table */
     int64_t epoch;
-    uint8_t *rgb;
+    uint8_t *rgb[PICTURES_MAX]; /* [size,size,3]; of triplets all, else the centre */
+    float *flow[PICTURES_MAX];  /* [2,cells,cells]; of triplets LEFT and RIGHT */
     struct ws2_error error;
 };
 
@@ -41,7 +45,9 @@ struct ws2_loader {
     int64_t batch, batches; /* next batch to hand out, of the epoch */
     int64_t position, end;  /* next place in order to hand to the pool */
     struct job *ring;
-    uint8_t *pixels;
+    int pictures; /* of a sample: 1 or 3 */
+    uint8_t *pixels[PICTURES_MAX];
+    float *flow[PICTURES_MAX];
     int64_t *label;
     struct scratch *scratch;
     struct ws2_pool *pool;
@@ -56,9 +62,11 @@ const char *ws2_class_name(int index)
 
 /* ---- which samples ---------------------------------------------------------------------------------------- */
 
+/* Every step-th frame of the clip; of triplets only frames between two others. */
 static int add_samples(struct ws2_loader *loader, int clip, int label, int64_t step)
 {
     const int64_t frames = ws2_clips_at(loader->clips, clip)->frames;
+    const int64_t first = loader->options.triplets, end = frames - first;
     const int64_t more = (frames + step - 1) / step;
     void *grown = loader->sample;
     size_t bytes;
@@ -66,7 +74,7 @@ static int add_samples(struct ws2_loader *loader, int clip, int label, int64_t s
         ws2_reserve(&grown, &loader->capacity, bytes) < 0)
         return WS2_ERR_SYSTEM;
     loader->sample = grown;
-    for (int64_t f = 0; f < frames; f += step)
+    for (int64_t f = first; f < end; f += step)
         loader->sample[loader->samples++] = (struct sample){clip, label, f};
     return WS2_OK;
 }
@@ -103,6 +111,11 @@ static int list_clip(struct ws2_loader *loader, int i, bool bg, struct ws2_error
         return ws2_fail(error, WS2_ERR_INPUT,
                         "%s: %s: no tensor fg, needed to remove the background: run ws2-bgmask first",
                         clip->path, clip->name);
+    if (o->triplets && !clip->has_flow)
+        return ws2_fail(error, WS2_ERR_INPUT,
+                        "%s: %s: no tensors flow.prev and flow.next of type f16, needed for triplets of "
+                        "frames: run ws2-flow first",
+                        clip->path, clip->name);
     int status =
         add_samples(loader, i, clip->role == WS2_ROLE_BEFORE ? WS2_CLASS_BEFORE : WS2_CLASS_AFTER, 1);
     if (status == WS2_OK && o->classes == 3 && (by_frame || bg))
@@ -126,7 +139,8 @@ static int list_samples(struct ws2_loader *loader, const bool *use, struct ws2_e
     free(bg);
     for (int c = 0; status == WS2_OK && c < o->classes; c++) {
         if (ws2_loader_class_samples(loader, c) == 0)
-            status = ws2_fail(error, WS2_ERR_INPUT, "no %s frames among the %s files", ws2_class_name(c),
+            status = ws2_fail(error, WS2_ERR_INPUT, "no %s frames%s among the %s files", ws2_class_name(c),
+                              o->triplets ? " with one before and one after them" : "",
                               o->training ? "training" : "validation or test");
     }
     return status;
@@ -154,11 +168,6 @@ int64_t ws2_loader_steps(const struct ws2_loader *loader)
 const struct ws2_loader_options *ws2_loader_settings(const struct ws2_loader *loader)
 {
     return &loader->options;
-}
-
-int ws2_loader_size(const struct ws2_loader *loader)
-{
-    return loader->options.size;
 }
 
 int ws2_loader_batch(const struct ws2_loader *loader)
@@ -231,24 +240,39 @@ static void mirror(uint8_t *rgb, int side, bool x, bool y)
     }
 }
 
-/* All numbers are drawn whatever is switched on, so that a switch changes nothing but its own part. Order as
- * in the authors' data: pictures with the background already out are jittered. */
-static void augment(const struct ws2_loader_options *o, uint8_t *rgb, int64_t epoch, int64_t sample)
+static struct ws2_jitter draw_jitter(struct ws2_random *random, const struct ws2_loader_options *o)
 {
-    struct ws2_random random = ws2_train_random(o->seed, WS2_STREAM_AUGMENT, epoch, sample);
     struct ws2_jitter jitter;
     int64_t order[4];
-    jitter.brightness = (float)ws2_random_range(&random, 1 - o->jitter, 1 + o->jitter);
-    jitter.contrast = (float)ws2_random_range(&random, 1 - o->jitter, 1 + o->jitter);
-    jitter.saturation = (float)ws2_random_range(&random, 1 - o->jitter, 1 + o->jitter);
-    jitter.hue = (float)ws2_random_range(&random, -o->hue, o->hue);
-    ws2_random_permutation(&random, order, 4);
+    jitter.brightness = (float)ws2_random_range(random, 1 - o->jitter, 1 + o->jitter);
+    jitter.contrast = (float)ws2_random_range(random, 1 - o->jitter, 1 + o->jitter);
+    jitter.saturation = (float)ws2_random_range(random, 1 - o->jitter, 1 + o->jitter);
+    jitter.hue = (float)ws2_random_range(random, -o->hue, o->hue);
+    ws2_random_permutation(random, order, 4);
     for (int i = 0; i < 4; i++)
         jitter.order[i] = (enum ws2_jitter_step)order[i];
-    const bool x = ws2_random_uniform(&random) < 0.5, y = ws2_random_uniform(&random) < 0.5;
-    if (o->jitter > 0 || o->hue != 0)
-        ws2_jitter_apply(rgb, (size_t)o->size * (size_t)o->size, &jitter);
-    mirror(rgb, o->size, o->flip_x && x, o->flip_y && y);
+    return jitter;
+}
+
+/* All numbers are drawn whatever is switched on, so that a switch changes nothing but its own part; those of the
+ * neighbours come last, so that a centre is treated like a single frame. Order as in the authors' data: pictures with the
+ * background already out are jittered, each frame of a triplet by itself. */
+static void augment(const struct ws2_loader *loader, struct job *job)
+{
+    const struct ws2_loader_options *o = &loader->options;
+    struct ws2_random random = ws2_train_random(o->seed, WS2_STREAM_AUGMENT, job->epoch, job->sample);
+    struct ws2_jitter jitter = draw_jitter(&random, o);
+    const bool x = ws2_random_uniform(&random) < 0.5 && o->flip_x;
+    const bool y = ws2_random_uniform(&random) < 0.5 && o->flip_y;
+    for (int i = 0; i < loader->pictures; i++) {
+        if (i > 0)
+            jitter = draw_jitter(&random, o);
+        if (o->jitter > 0 || o->hue != 0)
+            ws2_jitter_apply(job->rgb[i], (size_t)o->size * (size_t)o->size, &jitter);
+        mirror(job->rgb[i], o->size, x, y);
+        if (i > 0)
+            ws2_flow_mirror(job->flow[i], o->cells, x, y);
+    }
 }
 
 static int place_rgb(const struct ws2_loader *loader, struct scratch *scratch, const struct ws2_tensor *rgb,
@@ -287,12 +311,22 @@ static int place_mask(const struct ws2_loader *loader, struct scratch *scratch, 
     return status < 0 ? status : ws2_resizer_u8(scratch->mask, out, fg->data, 1, error);
 }
 
-/* A frame at network size, and its foreground where the background goes. */
-static int place(struct ws2_loader *loader, struct scratch *scratch, const struct sample *sample,
-                 uint8_t *out, uint8_t *mask, struct ws2_error *error)
+/* Says which frame the error is about: the one in the scratch record. */
+static int blame(const struct ws2_loader *loader, const struct scratch *scratch, int clip,
+                 struct ws2_error *error)
+{
+    const struct ws2_clip *c = ws2_clips_at(loader->clips, clip);
+    ws2_error_prefix(error, "%s: %s: frame %lld", c->path, c->name,
+                     (long long)ws2_record_frame(scratch->record));
+    return error->status;
+}
+
+/* A frame at network size, and its foreground where the background goes. The record stays for more. */
+static int place(struct ws2_loader *loader, struct scratch *scratch, int clip, int64_t frame, uint8_t *out,
+                 uint8_t *mask, struct ws2_error *error)
 {
     struct ws2_tensor rgb, fg;
-    int status = ws2_clips_read(loader->clips, sample->clip, sample->frame, scratch->record, error);
+    int status = ws2_clips_read(loader->clips, clip, frame, scratch->record, error);
     if (status < 0)
         return status;
     status = ws2_record_want(scratch->record, "rgb", WS2_U8, 3, &rgb, error);
@@ -303,12 +337,33 @@ static int place(struct ws2_loader *loader, struct scratch *scratch, const struc
         if (status >= 0)
             status = place_mask(loader, scratch, &rgb, &fg, mask, error);
     }
-    if (status < 0) {
-        const struct ws2_clip *clip = ws2_clips_at(loader->clips, sample->clip);
-        ws2_error_prefix(error, "%s: %s: frame %lld", clip->path, clip->name,
-                         (long long)ws2_record_frame(scratch->record));
-    }
-    return status;
+    return status < 0 ? blame(loader, scratch, clip, error) : WS2_OK;
+}
+
+static int place_flow(const struct ws2_loader *loader, struct scratch *scratch, const char *name, float *out,
+                      struct ws2_error *error)
+{
+    struct ws2_tensor rgb, flow;
+    const int status = ws2_record_want(scratch->record, name, WS2_F16, 3, &flow, error);
+    if (status < 0 || ws2_record_peek(scratch->record, "rgb", &rgb) != 1)
+        return status;
+    const int64_t h = rgb.shape.dim[0], w = rgb.shape.dim[1];
+    char a[64], b[64];
+    if (flow.shape.dim[0] != 2 || flow.shape.dim[1] != h || flow.shape.dim[2] != w)
+        return ws2_fail(error, WS2_ERR_INPUT, "%s has shape %s, but rgb %s", name,
+                        ws2_shape_text(&flow.shape, a, sizeof a), ws2_shape_text(&rgb.shape, b, sizeof b));
+    if (!ws2_flow_to_cells(out, flow.data, (int)w, (int)h, loader->options.cells))
+        return ws2_fail(error, WS2_ERR_INPUT, "%s is not finite", name);
+    return WS2_OK;
+}
+
+/* From the centre, which the scratch record holds, to its neighbours. */
+static int place_flows(const struct ws2_loader *loader, struct scratch *scratch, struct job *job)
+{
+    int status = place_flow(loader, scratch, "flow.prev", job->flow[LEFT], &job->error);
+    if (status >= 0)
+        status = place_flow(loader, scratch, "flow.next", job->flow[RIGHT], &job->error);
+    return status < 0 ? blame(loader, scratch, loader->sample[job->sample].clip, &job->error) : WS2_OK;
 }
 
 /* ---- another belt ----------------------------------------------------------------------------------------- */
@@ -341,7 +396,8 @@ static int draw_belt(struct ws2_loader *loader, struct scratch *scratch, const s
     do /* a class has samples, or the loader would not have opened */
         sample = &loader->sample[ws2_random_below(&random, loader->samples)];
     while (sample->label != camera);
-    const int status = place(loader, scratch, sample, scratch->belt, scratch->hole, error);
+    const int status =
+        place(loader, scratch, sample->clip, sample->frame, scratch->belt, scratch->hole, error);
     if (status < 0)
         return status;
     uint8_t mean[3];
@@ -352,25 +408,45 @@ static int draw_belt(struct ws2_loader *loader, struct scratch *scratch, const s
     return WS2_OK;
 }
 
-static int load(struct ws2_loader *loader, struct scratch *scratch, struct job *job)
+/* Puts belt or colour where the background was; in pictures of class bg, where the items were. */
+static void remove_background(const struct ws2_loader_options *o, struct scratch *scratch, int label,
+                              uint8_t *rgb)
 {
+    const size_t pixels = (size_t)o->size * (size_t)o->size;
+    const bool belt = o->fill == WS2_FILL_BELT;
+    if (label == WS2_CLASS_BG) {
+        ws2_mask_grow(scratch->keep, scratch->grow, o->size, o->size, o->margin);
+        invert(scratch->keep, pixels);
+    }
+    replace(rgb, scratch->keep, pixels, belt ? scratch->belt : ws2_fill_colour[o->fill], belt ? 3 : 0);
+}
+
+/* One picture of the sample, its background out. The flow is in the centre's record; the belt is drawn once. */
+static int load_picture(struct ws2_loader *loader, struct scratch *scratch, struct job *job, int which)
+{
+    static const int offset[PICTURES_MAX] = {[CENTRE] = 0, [LEFT] = -1, [RIGHT] = 1};
     const struct ws2_loader_options *o = &loader->options;
     const struct sample *sample = &loader->sample[job->sample];
-    const size_t pixels = (size_t)o->size * (size_t)o->size;
-    int status = place(loader, scratch, sample, job->rgb, scratch->keep, &job->error);
-    if (status >= 0 && o->background == WS2_BACKGROUND_REMOVE) {
-        const bool belt = o->fill == WS2_FILL_BELT;
-        if (sample->label == WS2_CLASS_BG) {
-            ws2_mask_grow(scratch->keep, scratch->grow, o->size, o->size, o->margin);
-            invert(scratch->keep, pixels);
-        }
-        if (belt)
-            status = draw_belt(loader, scratch, job, &job->error);
-        replace(job->rgb, scratch->keep, pixels, belt ? scratch->belt : ws2_fill_colour[o->fill],
-                belt ? 3 : 0);
-    }
-    if (status >= 0 && o->training)
-        augment(o, job->rgb, job->epoch, job->sample);
+    int status = place(loader, scratch, sample->clip, sample->frame + offset[which], job->rgb[which],
+                       scratch->keep, &job->error);
+    if (status >= 0 && which == CENTRE && o->triplets)
+        status = place_flows(loader, scratch, job);
+    if (o->background != WS2_BACKGROUND_REMOVE)
+        return status;
+    if (status >= 0 && which == CENTRE && o->fill == WS2_FILL_BELT)
+        status = draw_belt(loader, scratch, job, &job->error);
+    if (status >= 0)
+        remove_background(o, scratch, sample->label, job->rgb[which]);
+    return status;
+}
+
+static int load(struct ws2_loader *loader, struct scratch *scratch, struct job *job)
+{
+    int status = WS2_OK;
+    for (int i = 0; status >= 0 && i < loader->pictures; i++)
+        status = load_picture(loader, scratch, job, i);
+    if (status >= 0 && loader->options.training)
+        augment(loader, job);
     return status < 0 ? status : WS2_OK;
 }
 
@@ -393,8 +469,33 @@ static int check_options(const struct ws2_loader_options *o, struct ws2_error *e
         return ws2_fail(error, WS2_ERR_USAGE, "three classes need the background removed");
     if (o->size < 1 || o->size > WS2_IMAGE_SIDE_MAX || o->batch < 1 || o->threads < 1 || o->margin < 0)
         return ws2_fail(error, WS2_ERR_USAGE, "size, batch and threads must be positive");
+    if (o->triplets && (o->cells < 1 || o->cells > o->size))
+        return ws2_fail(error, WS2_ERR_USAGE, "flow for maps of %d cells a side", o->cells);
     if (!(o->jitter >= 0 && o->jitter < 1) || !(o->hue >= 0 && o->hue <= 0.5))
         return ws2_fail(error, WS2_ERR_USAGE, "jitter must be in [0,1) and hue in [0,0.5]");
+    return WS2_OK;
+}
+
+/* The places of all samples in the ring. */
+static int allocate_ring(struct ws2_loader *loader, size_t slots)
+{
+    const struct ws2_loader_options *o = &loader->options;
+    const size_t pixels = (size_t)o->size * (size_t)o->size,
+                 flows = o->triplets ? 2 * (size_t)o->cells * (size_t)o->cells : 0;
+    size_t bytes;
+    if (!ws2_mul_size(slots, 3 * pixels, &bytes))
+        return WS2_ERR_SYSTEM;
+    for (int i = 0; i < loader->pictures; i++) {
+        loader->pixels[i] = ws2_calloc(bytes, 1);
+        if (i > 0)
+            loader->flow[i] = ws2_calloc(slots, flows * sizeof *loader->flow[i]);
+        if (!loader->pixels[i] || (i > 0 && !loader->flow[i]))
+            return WS2_ERR_SYSTEM;
+        for (size_t k = 0; k < slots; k++) {
+            loader->ring[k].rgb[i] = loader->pixels[i] + k * 3 * pixels;
+            loader->ring[k].flow[i] = i > 0 ? loader->flow[i] + k * flows : NULL;
+        }
+    }
     return WS2_OK;
 }
 
@@ -402,18 +503,13 @@ static int allocate(struct ws2_loader *loader)
 {
     const struct ws2_loader_options *o = &loader->options;
     const size_t pixels = (size_t)o->size * (size_t)o->size, slots = (size_t)RING * (size_t)o->batch;
-    size_t bytes;
-    if (!ws2_mul_size(slots, 3 * pixels, &bytes))
-        return WS2_ERR_SYSTEM;
     loader->ring = ws2_calloc(slots, sizeof *loader->ring);
     loader->label = ws2_calloc(slots, sizeof *loader->label);
-    loader->pixels = ws2_calloc(bytes, 1);
     loader->order = ws2_calloc((size_t)loader->samples + 1, sizeof *loader->order);
     loader->scratch = ws2_calloc((size_t)o->threads, sizeof *loader->scratch);
-    if (!loader->ring || !loader->label || !loader->pixels || !loader->order || !loader->scratch)
+    if (!loader->ring || !loader->label || !loader->order || !loader->scratch ||
+        allocate_ring(loader, slots) < 0)
         return WS2_ERR_SYSTEM;
-    for (size_t i = 0; i < slots; i++)
-        loader->ring[i].rgb = loader->pixels + i * 3 * pixels;
     for (int i = 0; i < o->threads; i++) {
         struct scratch *scratch = &loader->scratch[i];
         scratch->record = ws2_record_new();
@@ -443,6 +539,7 @@ int ws2_loader_open(struct ws2_loader **out, struct ws2_clips *clips, const bool
         return ws2_fail(error, WS2_ERR_SYSTEM, "out of memory");
     loader->clips = clips;
     loader->options = *options;
+    loader->pictures = options->triplets ? PICTURES_MAX : 1;
     if (loader->options.threads > options->batch)
         loader->options.threads = options->batch;
     status = list_samples(loader, use, error);
@@ -474,7 +571,10 @@ void ws2_loader_close(struct ws2_loader *loader)
     }
     free(loader->scratch);
     free(loader->order);
-    free(loader->pixels);
+    for (int i = 0; i < PICTURES_MAX; i++) {
+        free(loader->pixels[i]);
+        free(loader->flow[i]);
+    }
     free(loader->label);
     free(loader->ring);
     free(loader->sample);
@@ -572,6 +672,15 @@ int ws2_loader_next(struct ws2_loader *loader, struct ws2_batch *batch, struct w
     loader->batch++;
     feed(loader); /* the workers go on while the caller computes */
     const int64_t slot = first % (RING * size);
-    *batch = (struct ws2_batch){loader->ring[slot].rgb, loader->label + slot, (int)count};
+    const struct job *at = &loader->ring[slot]; /* the others of the batch lie behind it */
+    *batch = (struct ws2_batch){.rgb = at->rgb[CENTRE],
+                                .left = at->rgb[LEFT],
+                                .right = at->rgb[RIGHT],
+                                .flow_left = at->flow[LEFT],
+                                .flow_right = at->flow[RIGHT],
+                                .label = loader->label + slot,
+                                .count = (int)count,
+                                .size = loader->options.size,
+                                .cells = loader->options.cells};
     return 1;
 }

@@ -2,6 +2,32 @@
 
 #include <math.h>
 
+/* ---- weights of the loss ---------------------------------------------------------------------------------- */
+
+void ws2_loss_settle(struct ws2_loss_options *options, enum ws2_recipe recipe)
+{
+    const bool pof = recipe == WS2_RECIPE_POF;
+    if (isnan(options->alpha))
+        options->alpha = pof ? 4 : 2;
+    if (isnan(options->beta))
+        options->beta = pof ? 4 : 6;
+    if (options->ramp == WS2_RAMP_AUTO)
+        options->ramp = pof ? WS2_RAMP_SECOND : WS2_RAMP_NONE;
+}
+
+double ws2_ramp_at(enum ws2_ramp ramp, int64_t step, int64_t epoch_steps, int64_t steps)
+{
+    const double half = 0.5 * (double)steps, from = ramp == WS2_RAMP_SECOND ? (double)epoch_steps : 0;
+    const double t = (double)step;
+    if ((ramp != WS2_RAMP_FIRST && ramp != WS2_RAMP_SECOND) || step >= steps)
+        return 1;
+    if (t < from)
+        return 0;
+    return t >= half ? 1 : (t - from) / (half - from);
+}
+
+/* ---- optimiser and schedule ------------------------------------------------------------------------------- */
+
 /* Groups of the optimiser, as the papers' code has them. */
 enum { BODY_WEIGHT, BODY_BIAS, HEAD_WEIGHT, HEAD_BIAS, GROUPS };
 
@@ -32,7 +58,7 @@ static void set_groups(struct nn_optim_options *optim, double decay, double bias
 }
 
 /* Cross-entropy with Adam (WS2 section 5); coupled weight decay only when asked for. */
-static void plan_adam(struct ws2_plan *plan, const struct ws2_recipe_options *o)
+static void plan_adam(struct ws2_plan *plan, const struct ws2_optimiser_options *o)
 {
     const double decay = or_default(o->weight_decay, 0);
     plan->optim = (struct nn_optim_options){.kind = NN_ADAM, .beta1 = or_default(o->momentum, 0.9)};
@@ -44,7 +70,7 @@ static void plan_adam(struct ws2_plan *plan, const struct ws2_recipe_options *o)
 /* The optimiser class that Puzzle-CAM, WS2, PSA, IRN and SEAM share hands its weight decay to SGD in the place
  * of the momentum, and uses what it calls momentum, 0.9, as the power of the decay only. Its learning rates are
  * tuned to that: with a true momentum of 0.9 the step would be ten times as long. */
-static void plan_poly(struct ws2_plan *plan, const struct ws2_recipe_options *o)
+static void plan_poly(struct ws2_plan *plan, const struct ws2_optimiser_options *o)
 {
     const double decay = or_default(o->weight_decay, 1e-4);
     plan->optim = (struct nn_optim_options){
@@ -56,7 +82,7 @@ static void plan_poly(struct ws2_plan *plan, const struct ws2_recipe_options *o)
 }
 
 /* From seeded random weights: nothing is pretrained, so body and head learn at one rate. */
-static void plan_scratch(struct ws2_plan *plan, const struct ws2_recipe_options *o)
+static void plan_scratch(struct ws2_plan *plan, const struct ws2_optimiser_options *o)
 {
     plan->optim = (struct nn_optim_options){.kind = NN_SGD, .momentum = or_default(o->momentum, 0.9)};
     plan->optim.nesterov = plan->optim.momentum > 0;
@@ -67,12 +93,12 @@ static void plan_scratch(struct ws2_plan *plan, const struct ws2_recipe_options 
     plan->epochs = 3 * plan->epochs;
 }
 
-int ws2_plan_make(struct ws2_plan *plan, const struct ws2_recipe_options *options, enum ws2_method method,
+int ws2_plan_make(struct ws2_plan *plan, const struct ws2_optimiser_options *options, enum ws2_method method,
                   bool pretrained, struct nn_params *params, const char *head, struct ws2_error *error)
 {
     *plan = (struct ws2_plan){.epochs = 25};
-    const bool scratch =
-        options->recipe == WS2_RECIPE_SCRATCH || (options->recipe == WS2_RECIPE_AUTO && !pretrained);
+    const bool scratch = options->optimiser == WS2_OPTIMISER_SCRATCH ||
+                         (options->optimiser == WS2_OPTIMISER_AUTO && !pretrained);
     if (scratch)
         plan_scratch(plan, options);
     else if (method == WS2_METHOD_STANDARD)

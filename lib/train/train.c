@@ -19,6 +19,7 @@ struct run {
     struct nn_optim *optim;
     struct ws2_state state;
     int64_t steps; /* of the whole training */
+    int64_t epoch_steps;
     char *best, *last;
     FILE *log;
     struct ws2_error *error;
@@ -26,7 +27,7 @@ struct run {
 
 /* Sums of the loss terms, weighted by pictures. */
 struct sums {
-    double total, class, tile, reconstruct, wrong, correct;
+    double total, class, tile, reconstruct, temporal, wrong, correct;
     double weight;
 };
 
@@ -37,9 +38,28 @@ static double now(void)
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
-static struct nn_tensor *batch_images(struct nn *nn, const struct ws2_batch *batch, int size)
+static struct nn_tensor *images(struct nn *nn, const struct ws2_batch *batch, const uint8_t *rgb)
 {
-    return nn_images_u8(nn, batch->count, size, size, batch->rgb, nn_imagenet_mean, nn_imagenet_std);
+    return nn_images_u8(nn, batch->count, batch->size, batch->size, rgb, nn_imagenet_mean, nn_imagenet_std);
+}
+
+/* The batch on the device: of triplets three pictures and two flows. */
+static struct ws2_pictures pictures(struct nn *nn, const struct ws2_batch *batch)
+{
+    const struct ws2_shape grid = ws2_shape_4(batch->count, 2, batch->cells, batch->cells);
+    struct ws2_pictures p = {.centre = images(nn, batch, batch->rgb), .label = batch->label};
+    if (batch->left) {
+        p.left = images(nn, batch, batch->left);
+        p.right = images(nn, batch, batch->right);
+        p.flow_left = nn_from_f32(nn, grid, batch->flow_left);
+        p.flow_right = nn_from_f32(nn, grid, batch->flow_right);
+    }
+    return p;
+}
+
+static double item_or_nan(struct nn *nn, struct nn_tensor *term)
+{
+    return term ? nn_item(nn, term) : NAN;
 }
 
 static void add_terms(struct run *run, struct sums *sums, const struct ws2_terms *terms, double weight)
@@ -47,14 +67,16 @@ static void add_terms(struct run *run, struct sums *sums, const struct ws2_terms
     sums->weight += weight;
     sums->total += weight * nn_item(run->nn, terms->total);
     sums->class += weight * nn_item(run->nn, terms->class);
-    sums->tile += terms->tile ? weight * nn_item(run->nn, terms->tile) : NAN;
-    sums->reconstruct += terms->reconstruct ? weight * nn_item(run->nn, terms->reconstruct) : NAN;
+    sums->tile += weight * item_or_nan(run->nn, terms->tile);
+    sums->reconstruct += weight * item_or_nan(run->nn, terms->reconstruct);
+    sums->temporal += weight * item_or_nan(run->nn, terms->temporal);
 }
 
 /* ---- the log ---------------------------------------------------------------------------------------------- */
 
-static const char log_header[] = "epoch\tsteps\tloss\tloss_class\tloss_tile\tloss_reconstruct\tval_loss\t"
-                                 "val_error\tval_accuracy\tlr\timages_per_second\tbest\n";
+static const char log_header[] =
+    "epoch\tsteps\tloss\tloss_class\tloss_tile\tloss_reconstruct\tloss_temporal\t"
+    "val_loss\tval_error\tval_accuracy\tlr\timages_per_second\tbest\n";
 
 static void put_number(FILE *log, double value, const char *format)
 {
@@ -75,6 +97,7 @@ static int write_row(struct run *run, const struct ws2_epoch *row)
     put_number(log, row->loss_class, "%.6g");
     put_number(log, row->loss_tile, "%.6g");
     put_number(log, row->loss_reconstruct, "%.6g");
+    put_number(log, row->loss_temporal, "%.6g");
     put_number(log, row->val_loss, "%.6g");
     put_number(log, row->val_error, "%.6g");
     put_number(log, row->val_accuracy, "%.6g");
@@ -147,14 +170,16 @@ static int open_log(struct run *run)
 
 /* ---- one epoch -------------------------------------------------------------------------------------------- */
 
-static int train_step(struct run *run, const struct ws2_batch *batch, int size, struct sums *sums)
+static int train_step(struct run *run, const struct ws2_batch *batch, struct sums *sums)
 {
     struct nn *nn = run->nn;
+    const struct ws2_loss_options *loss = &run->options->loss;
     const int64_t step = run->state.step;
     struct sums one = {0};
     nn_scope_begin(nn);
-    const struct ws2_terms terms = ws2_loss_terms(
-        run->net, &run->options->loss, batch_images(nn, batch, size), batch->label, true, step, run->steps);
+    const struct ws2_pictures p = pictures(nn, batch);
+    const double ramp = ws2_ramp_at(loss->ramp, step, run->epoch_steps, run->steps);
+    const struct ws2_terms terms = ws2_loss_terms(run->net, loss, &p, true, ramp);
     nn_params_zero_grad(run->net->params);
     nn_backward(nn, terms.total);
     nn_optim_step(run->optim, ws2_plan_rate(&run->options->plan, step, run->steps));
@@ -172,11 +197,12 @@ static int train_step(struct run *run, const struct ws2_batch *batch, int size, 
     sums->class += one.class;
     sums->tile += one.tile;
     sums->reconstruct += one.reconstruct;
+    sums->temporal += one.temporal;
     sums->weight += 1;
     return WS2_OK;
 }
 
-static int train_epoch(struct run *run, int size, struct ws2_epoch *row)
+static int train_epoch(struct run *run, struct ws2_epoch *row)
 {
     struct sums sums = {0};
     struct ws2_batch batch;
@@ -185,7 +211,7 @@ static int train_epoch(struct run *run, int size, struct ws2_epoch *row)
     int status = ws2_loader_start(run->train, run->state.epoch, run->error);
     while (status >= 0 && (status = ws2_loader_next(run->train, &batch, run->error)) == 1) {
         row->lr = ws2_plan_rate(&run->options->plan, run->state.step, run->steps);
-        status = train_step(run, &batch, size, &sums);
+        status = train_step(run, &batch, &sums);
         images += batch.count;
         if (status >= 0 && run->options->report)
             status = run->options->report(run->options->context, run->state.step, run->steps,
@@ -195,6 +221,7 @@ static int train_epoch(struct run *run, int size, struct ws2_epoch *row)
     row->loss_class = sums.class / sums.weight;
     row->loss_tile = sums.tile / sums.weight;
     row->loss_reconstruct = sums.reconstruct / sums.weight;
+    row->loss_temporal = sums.temporal / sums.weight;
     row->images_per_second = (double)images / (now() - began);
     return status;
 }
@@ -225,15 +252,14 @@ static int count_errors(struct run *run, struct nn_tensor *logits, const struct 
     return WS2_OK;
 }
 
-/* The running statistics decide here, and alpha has its final value, so that epochs compare. */
-static int validate_batch(struct run *run, const struct ws2_batch *batch, int size, struct sums *sums)
+/* The running statistics decide here, and alpha and beta have their final values, so that epochs compare. */
+static int validate_batch(struct run *run, const struct ws2_batch *batch, struct sums *sums)
 {
     struct nn *nn = run->nn;
     nn_scope_begin(nn);
     nn_no_grad_begin(nn);
-    const struct ws2_terms terms =
-        ws2_loss_terms(run->net, &run->options->loss, batch_images(nn, batch, size), batch->label, false,
-                       run->steps, run->steps);
+    const struct ws2_pictures p = pictures(nn, batch);
+    const struct ws2_terms terms = ws2_loss_terms(run->net, &run->options->loss, &p, false, 1);
     add_terms(run, sums, &terms, batch->count);
     const int status = count_errors(run, terms.logits, batch, sums);
     nn_no_grad_end(nn);
@@ -241,13 +267,13 @@ static int validate_batch(struct run *run, const struct ws2_batch *batch, int si
     return status < 0 ? status : nn_check(nn, run->error);
 }
 
-static int validate(struct run *run, int size, struct ws2_epoch *row)
+static int validate(struct run *run, struct ws2_epoch *row)
 {
     struct sums sums = {0};
     struct ws2_batch batch;
     int status = ws2_loader_start(run->val, 0, run->error);
     while (status >= 0 && (status = ws2_loader_next(run->val, &batch, run->error)) == 1)
-        status = validate_batch(run, &batch, size, &sums);
+        status = validate_batch(run, &batch, &sums);
     row->val_loss = sums.total / sums.weight;
     row->val_error = sums.wrong / (sums.weight * run->net->classes);
     row->val_accuracy = sums.correct / sums.weight;
@@ -293,16 +319,16 @@ static bool out_of_patience(const struct run *run)
     return patience > 0 && run->state.best_epoch > 0 && run->state.epoch - run->state.best_epoch >= patience;
 }
 
-static int loop(struct run *run, int size)
+static int loop(struct run *run)
 {
     const struct ws2_train_options *o = run->options;
     while (run->state.epoch < o->epochs && !out_of_patience(run)) {
         if (o->stop_epoch > 0 && run->state.epoch >= o->stop_epoch)
             return WS2_TRAIN_STOPPED;
         struct ws2_epoch row = {0};
-        int status = train_epoch(run, size, &row);
+        int status = train_epoch(run, &row);
         if (status >= 0)
-            status = validate(run, size, &row);
+            status = validate(run, &row);
         if (status >= 0)
             status = finish_epoch(run, &row);
         if (status < 0)
@@ -357,12 +383,13 @@ int ws2_train_run(struct nn *nn, const struct ws2_classifier *net, struct ws2_lo
     struct ws2_error own = {0};
     struct run run = {
         .nn = nn, .net = net, .train = train, .val = val, .options = options, .error = error ? error : &own};
-    run.steps = options->epochs * ws2_loader_steps(train);
+    run.epoch_steps = ws2_loader_steps(train);
+    run.steps = options->epochs * run.epoch_steps;
     int status = begin(&run);
     if (status >= 0)
         status = open_log(&run);
     if (status >= 0)
-        status = loop(&run, ws2_loader_size(train));
+        status = loop(&run);
     if (run.log && fclose(run.log) != 0 && status >= 0)
         status = ws2_fail_errno(run.error, "%s", options->log);
     nn_optim_free(run.optim);
@@ -374,12 +401,12 @@ int ws2_train_run(struct nn *nn, const struct ws2_classifier *net, struct ws2_lo
 /* ---- evaluation ------------------------------------------------------------------------------------------- */
 
 static int evaluate_batch(struct nn *nn, const struct ws2_classifier *net, const struct ws2_batch *batch,
-                          int size, struct ws2_accuracy *accuracy, int64_t *best, struct ws2_error *error)
+                          struct ws2_accuracy *accuracy, int64_t *best, struct ws2_error *error)
 {
     nn_scope_begin(nn);
     nn_no_grad_begin(nn);
     struct nn_tensor *logits, *maps;
-    net->forward(net->model, batch_images(nn, batch, size), false, &logits, &maps);
+    net->forward(net->model, images(nn, batch, batch->rgb), false, &logits, &maps);
     nn_to_i64(nn, nn_argmax(nn, logits, 1), best, (size_t)batch->count);
     nn_no_grad_end(nn);
     nn_scope_end(nn);
@@ -394,7 +421,6 @@ static int evaluate_batch(struct nn *nn, const struct ws2_classifier *net, const
 int ws2_train_evaluate(struct nn *nn, const struct ws2_classifier *net, struct ws2_loader *loader,
                        struct ws2_accuracy *accuracy, struct ws2_error *error)
 {
-    const int size = ws2_loader_size(loader);
     struct ws2_batch batch;
     *accuracy = (struct ws2_accuracy){0};
     int status = ws2_loader_start(loader, 0, error);
@@ -402,7 +428,7 @@ int ws2_train_evaluate(struct nn *nn, const struct ws2_classifier *net, struct w
     if (best == NULL)
         return ws2_fail(error, WS2_ERR_SYSTEM, "out of memory");
     while (status >= 0 && (status = ws2_loader_next(loader, &batch, error)) == 1)
-        status = evaluate_batch(nn, net, &batch, size, accuracy, best, error);
+        status = evaluate_batch(nn, net, &batch, accuracy, best, error);
     free(best);
     return status;
 }

@@ -7,7 +7,10 @@
  * the belt taken out, and, as third class, the belt alone (WS2 section 4). Class numbers are alphabetical,
  * after = 0, before = 1, bg = 2, and stand with their names in the weight file.
  *
- * Methods: WS2_METHOD_STANDARD, logits and cross-entropy; WS2_METHOD_PUZZLE, Puzzle-CAM (Jo and Yu 2021).
+ * Methods: WS2_METHOD_STANDARD, logits and cross-entropy. All others have class maps whose means are the logits, and
+ * the multi-label soft margin loss: PLAIN, nothing else; PUZZLE, maps of quarters must agree (Puzzle-CAM, Jo and Yu
+ * 2021); TEMPORAL, maps of the neighbouring frames must agree; POF, both (Puzzle Optical
+ * Flow CAM, Marelli et al. 2025).
  *
  * Errors: 0 or a count on success, else a ws2_status with the message in `error`, beginning with the file and
  * sequence where one is to blame. Files appear atomically. Threads: one object belongs to one thread; the
@@ -39,8 +42,9 @@ struct ws2_clip {
     const char *path, *name; /* owned by the clips */
     enum ws2_role role;      /* WS2_ROLE_BEFORE or WS2_ROLE_AFTER */
     int64_t frames;
-    int sequence; /* number among the sequences of its role, in order of appearance */
-    bool has_fg;  /* the head lists `fg` */
+    int sequence;  /* number among the sequences of its role, in order of appearance */
+    bool has_fg;   /* the head lists `fg` */
+    bool has_flow; /* the head lists `flow.prev` and `flow.next`, both f16 */
 };
 
 /* Every segment needs `rgb` u8 and a role; a file without is WS2_ERR_INPUT, a pipe too. */
@@ -86,19 +90,34 @@ struct ws2_loader_options {
     bool flip_x, flip_y;          /* mirror every second sample, by chance */
     int64_t seed;
     int batch;
-    int threads; /* that decode ahead, >= 1; at most two batches are ahead */
+    int threads;   /* that decode ahead, >= 1; at most two batches are ahead */
+    bool triplets; /* a sample is three frames in a row; else one */
+    int cells;     /* of triplets: side of the class maps, to whose grid flow is brought */
 };
 
 struct ws2_loader;
 
+/*
+ * A sample is a frame; or, with `triplets`, a frame (the centre) with the one before it (left), the one after it
+ * (right), which are the neighbouring records of its segment, and the flow from the centre to each: flow.prev and
+ * flow.next of the centre's record. The first and the last frame of a segment are no centres; a segment of fewer than
+ * three frames has no samples. Of a triplet
+ *     each frame loses its background by its own fg; the belt that WS2_FILL_BELT draws is the same for the three;
+ *     each frame has a jitter of its own; mirroring is common to the three, and the flow is mirrored with them;
+ *     flow comes in cells of the maps: resized bilinearly from the frame's size, between the centres of pixels and of
+ *     cells, u times cells/w, v times cells/h. What the centre shows at cell p is in the neighbour at p + flow(p).
+ * Without augmentation the centre looks exactly like the sample of a single frame.
+ */
 struct ws2_batch {
-    const uint8_t *rgb;   /* [count,size,size,3] */
-    const int64_t *label; /* [count] */
-    int count;
+    const uint8_t *rgb;                  /* [count,size,size,3]; of triplets the centres */
+    const uint8_t *left, *right;         /* the same; NULL where samples are single frames */
+    const float *flow_left, *flow_right; /* [count,2,cells,cells] */
+    const int64_t *label;                /* [count] */
+    int count, size, cells;
 };
 
 /* use[i] selects clips (NULL: all). The clips must outlive the loader. WS2_ERR_INPUT when a class would have
- * no sample, when fg is needed and a clip lacks it, or when training has fewer samples than one batch. */
+ * no sample, when fg or flow is needed and a clip lacks it, or when training has fewer samples than one batch. */
 int ws2_loader_open(struct ws2_loader **loader, struct ws2_clips *clips, const bool *use,
                     const struct ws2_loader_options *options, struct ws2_error *error);
 void ws2_loader_close(struct ws2_loader *loader);            /* NULL is fine */
@@ -106,7 +125,6 @@ int64_t ws2_loader_samples(const struct ws2_loader *loader); /* of one epoch, be
 int64_t ws2_loader_class_samples(const struct ws2_loader *loader, int class);
 int64_t ws2_loader_steps(const struct ws2_loader *loader); /* batches of one epoch */
 const struct ws2_loader_options *ws2_loader_settings(const struct ws2_loader *loader);
-int ws2_loader_size(const struct ws2_loader *loader);  /* side of the pictures */
 int ws2_loader_batch(const struct ws2_loader *loader); /* most pictures in a batch */
 /* Begins an epoch (0, 1, ...): its order and its augmentation depend on seed, epoch and sample only. */
 int ws2_loader_start(struct ws2_loader *loader, int64_t epoch, struct ws2_error *error);
@@ -155,20 +173,56 @@ struct ws2_classifier {
  * ---------------------------------------------------------------------------------------------------------
  */
 
-enum ws2_method { WS2_METHOD_STANDARD, WS2_METHOD_PUZZLE };
-enum ws2_loss { WS2_LOSS_CE, WS2_LOSS_BCE_SOFTMAX }; /* of the standard method */
+enum ws2_method {
+    WS2_METHOD_STANDARD,
+    WS2_METHOD_PUZZLE,
+    WS2_METHOD_POF,
+    WS2_METHOD_TEMPORAL,
+    WS2_METHOD_PLAIN
+};
+const char *ws2_method_name(enum ws2_method method);  /* "standard", "puzzle", ... */
+bool ws2_method_has_tiles(enum ws2_method method);    /* PUZZLE and POF */
+bool ws2_method_has_triplets(enum ws2_method method); /* POF and TEMPORAL */
+enum ws2_loss { WS2_LOSS_CE, WS2_LOSS_BCE_SOFTMAX };  /* of the standard method */
 enum ws2_puzzle_level {
     WS2_PUZZLE_FEATURE,
     WS2_PUZZLE_CAM
 }; /* what the reconstruction term of Puzzle-CAM compares */
 
+/* How alpha and beta come into force: the factor r(t) of both in step t = 0 .. T-1, with E steps in an epoch.
+ *     NONE    r = 1
+ *     FIRST   r = min(t / (T/2), 1): rises from the first epoch on (Puzzle-CAM, section 3.3)
+ *     SECOND  r = 0 for t < E, else 1 for t >= T/2, else (t - E) / (T/2 - E): nothing in the first epoch, then a
+ *             straight line to the midpoint of the training (POF-CAM). With T <= 2 E: 0, then 1.
+ * Validation has r = 1, so that epochs compare. */
+enum ws2_ramp { WS2_RAMP_AUTO, WS2_RAMP_NONE, WS2_RAMP_FIRST, WS2_RAMP_SECOND };
+
+/* Weights of the loss: WS2: alpha 2, beta 6, no ramp. POF: alpha 4, beta 4, ramp SECOND. */
+enum ws2_recipe { WS2_RECIPE_WS2, WS2_RECIPE_POF };
+
 struct ws2_loss_options {
     enum ws2_method method;
     enum ws2_loss loss;
     enum ws2_puzzle_level level;
-    double alpha;    /* weight of the reconstruction term: 2 in WS2, 4 in POF-CAM */
-    bool alpha_ramp; /* from 0 linearly to alpha at half of all steps (Puzzle-CAM section 3.3), else constant
-                      */
+    double alpha;         /* weight of the reconstruction term (spatial); NaN: as the recipe has it */
+    double beta;          /* weight of the temporal term; NaN: as the recipe has it */
+    enum ws2_ramp ramp;   /* AUTO: as the recipe has it */
+    bool compat_warp;     /* see ws2_maps_warp */
+    bool normalise_first; /* each neighbour's map is normalised before it is warped, and their maximum is not
+                             (POF-CAM's text); else their maximum alone is (its code) */
+};
+
+/* Puts the recipe's values where options leave them open. */
+void ws2_loss_settle(struct ws2_loss_options *options, enum ws2_recipe recipe);
+/* r(t); 1 for step >= steps. */
+double ws2_ramp_at(enum ws2_ramp ramp, int64_t step, int64_t epoch_steps, int64_t steps);
+
+/* What a loss is computed from, on the device. */
+struct ws2_pictures {
+    struct nn_tensor *centre;                 /* [B,3,H,W] */
+    struct nn_tensor *left, *right;           /* the same; NULL but for methods with triplets */
+    struct nn_tensor *flow_left, *flow_right; /* [B,2,h,w], in cells, from the centre to each */
+    const int64_t *label;                     /* [B], numbers of classes */
 };
 
 /* Terms of one batch, rank-0 tensors of the caller's scope; NULL where the method has none. */
@@ -177,49 +231,62 @@ struct ws2_terms {
     struct nn_tensor *class;       /* classification loss of whole pictures */
     struct nn_tensor *tile;        /* the same of the merged tiles */
     struct nn_tensor *reconstruct; /* mean |F - F'| y, not yet times alpha */
+    struct nn_tensor *temporal;    /* mean |M - M'| y, not yet times beta */
     struct nn_tensor *logits;      /* [B,C] of whole pictures */
 };
 
-/* images [B,3,H,W], labels [B] as numbers of classes, step / steps decide alpha. Puzzle-CAM: both passes
- * carry gradients, nothing is detached; with training = true the tile pass moves the running statistics too.
+/*
+ * total = class + tile + ramp * (alpha * reconstruct + beta * temporal). With F the maps of the centre, L and R those of
+ * its neighbours, norm() = ws2_maps_normalise and warp() = ws2_maps_warp:
+ *     M  = norm(F),  M' = norm(max(warp(relu L, flow_left), warp(relu R, flow_right)))
+ * for all classes; the mean is over all entries, those of other classes counting as zeros.
+ * Passes run in the order centre, tiles, left, right, each on its own: in training each has its own batch statistics
+ * and each moves the running ones. All carry gradients and nothing is detached. Where beta * ramp is 0 the passes of the
+ * neighbours record no graph: their gradients would be zeros.
  */
 struct ws2_terms ws2_loss_terms(const struct ws2_classifier *net, const struct ws2_loss_options *options,
-                                struct nn_tensor *images, const int64_t *labels, bool training, int64_t step,
-                                int64_t steps);
-/* min(alpha * step / (steps / 2), alpha) with the ramp, else alpha. */
-double ws2_loss_alpha(const struct ws2_loss_options *options, int64_t step, int64_t steps);
+                                const struct ws2_pictures *pictures, bool training, double ramp);
 /* relu(relu(F) - 1e-5) / (max over h,w of relu(F) + 1e-5) per picture and class: maps in [0,1). */
 struct nn_tensor *ws2_maps_normalise(struct nn *nn, struct nn_tensor *maps);
+/*
+ * Backward warp: out(p) = maps(p + flow(p)), bilinear, 0 outside. maps [B,C,h,w], flow [B,2,h,w] in cells, plane 0 to
+ * the right, plane 1 down. Cell x lies at 2x/(w-1) - 1 with corners aligned, which is the place (2x+1)/w - 1 without;
+ * the latter is computed, since it is exact where w is a power of two and defined for a single cell. Without flow the
+ * maps stay what they are.
+ * compat, as the papers' code has it: the coordinate of the former convention is read in the latter, so that the source is
+ * x w/(w-1) - 1/2, and what is not wholly inside (weight of existing cells < 0.9999) becomes 0: without motion the outer
+ * ring. Needs two cells a side.
+ */
+struct nn_tensor *ws2_maps_warp(struct nn *nn, struct nn_tensor *maps, struct nn_tensor *flow, bool compat);
 
-/* ---- recipes: optimiser and schedule
- * --------------------------------------------------------------------------------- */
+/* ---- optimiser and schedule ------------------------------------------------------------------------------- */
 
-enum ws2_recipe {
-    WS2_RECIPE_AUTO,   /* PAPER when pretrained weights are given, SCRATCH when not */
-    WS2_RECIPE_PAPER,  /* standard: Adam 5e-4, constant. puzzle: the poly SGD that the papers' code really
-                          runs:  momentum = the weight decay (1e-4), Nesterov, lr 0.1, 0.2 on backbone
-                          biases, 1.0 on the  head, lr(t) = lr (1 - t/T)^0.9 */
-    WS2_RECIPE_SCRATCH /* SGD lr 0.01, momentum 0.9, Nesterov, weight decay 1e-4 on weights, one rate for all
-                          layers, 5 % linear warm-up, then poly; three times the epochs */
+enum ws2_optimiser {
+    WS2_OPTIMISER_AUTO,  /* PAPER when pretrained weights are given, SCRATCH when not */
+    WS2_OPTIMISER_PAPER, /* standard: Adam 5e-4, constant. Others: the poly SGD that the papers' code really
+                             runs: momentum = the weight decay (1e-4), Nesterov, lr 0.1, 0.2 on backbone
+                             biases, 1.0 on the head, lr(t) = lr (1 - t/T)^0.9 */
+    WS2_OPTIMISER_SCRATCH /* SGD lr 0.01, momentum 0.9, Nesterov, weight decay 1e-4 on weights, one rate for all
+                             layers, 5 % linear warm-up, then poly; three times the epochs */
 };
 
-struct ws2_recipe_options {
-    enum ws2_recipe recipe;
-    double lr, momentum, weight_decay; /* NaN: as the recipe has it */
+struct ws2_optimiser_options {
+    enum ws2_optimiser optimiser;
+    double lr, momentum, weight_decay; /* NaN: as the optimiser has it */
 };
 
-/* A recipe with nothing left open. */
+/* An optimiser and its schedule with nothing left open. */
 struct ws2_plan {
     struct nn_optim_options optim;
     double lr;      /* of group 0 */
     bool poly;      /* falls by (1 - t/T)^0.9; else constant */
     double warmup;  /* share of all steps in which the rate rises linearly */
-    int64_t epochs; /* that the recipe asks for: 25, from scratch 75 */
+    int64_t epochs; /* that it asks for: 25, from scratch 75 */
 };
 
 /* Resolves AUTO, puts the parameters of the registry into the optimiser's groups and fills the plan. `head`
  * is the pattern of the head's names ("fc.*", "classifier.*"). */
-int ws2_plan_make(struct ws2_plan *plan, const struct ws2_recipe_options *options, enum ws2_method method,
+int ws2_plan_make(struct ws2_plan *plan, const struct ws2_optimiser_options *options, enum ws2_method method,
                   bool pretrained, struct nn_params *params, const char *head, struct ws2_error *error);
 /* The learning rate of group 0 at step t of T, counted from 0. */
 double ws2_plan_rate(const struct ws2_plan *plan, int64_t step, int64_t steps);
@@ -245,8 +312,9 @@ int ws2_checkpoint_save(const struct nn_params *params, const struct ws2_meta *m
 
 /* One row of the log. */
 struct ws2_epoch {
-    int64_t epoch, steps;                                 /* epochs done, steps done in all */
-    double loss, loss_class, loss_tile, loss_reconstruct; /* means over the epoch's steps; NaN where none */
+    int64_t epoch, steps; /* epochs done, steps done in all */
+    /* means over the epoch's steps; NaN where none */
+    double loss, loss_class, loss_tile, loss_reconstruct, loss_temporal;
     double val_loss, val_error, val_accuracy; /* error: mean over samples and classes of |1[p > 0.5] - y| */
     double lr;                                /* of the last step */
     double images_per_second;                 /* of the training part */
@@ -273,7 +341,7 @@ struct ws2_train_options {
 };
 
 /* Adds all that decides the result, but for the network and its first weights: method, mean, std, background, loss,
- * optimiser, schedule, batch, augment, samples, seed. A resumed run must agree in every entry. */
+ * warp (methods with triplets), optimiser, schedule, batch, augment, samples, seed. A resumed run must agree in every entry. */
 int ws2_train_describe(struct ws2_meta *meta, const struct ws2_loader *train, const struct ws2_loader *val,
                        const struct ws2_train_options *options);
 
@@ -281,8 +349,8 @@ enum { WS2_TRAIN_STOPPED, WS2_TRAIN_DONE };
 
 /*
  * Trains `net` (whose parameters are initialised or loaded) on `train`, validating on `val` after each epoch.
- * Best: puzzle, the lowest validation loss (all terms, WS2); standard, the lowest validation error rate (the
- * authors' code), ties by the lower loss. Returns WS2_TRAIN_DONE with the best weights under `output`, and
+ * Best: standard, the lowest validation error rate (the authors' code), ties by the lower loss; all other methods,
+ * the lowest validation loss (all terms in full weight, WS2). Returns WS2_TRAIN_DONE with the best weights under `output`, and
  * the state files gone; WS2_TRAIN_STOPPED after stop_epoch; or a status: a loss that is not finite is
  * WS2_ERR_MODEL. A run killed at any moment continues with `resume` to the same result.
  */

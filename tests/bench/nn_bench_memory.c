@@ -11,15 +11,7 @@
 
 enum { SIDE = 32, BATCH = 4, STEPS = 1000, EARLY = 10 };
 
-static void forward(void *model, struct nn_tensor *images, bool training, struct nn_tensor **logits,
-                    struct nn_tensor **maps)
-{
-    const struct resnet_out out = resnet_forward(model, images, &(struct resnet_run){training, -1, -1});
-    *logits = out.logits;
-    *maps = out.maps;
-}
-
-static void step(const struct ws2_classifier *net, struct nn_optim *optim, struct ws2_random *random, int at)
+static void step(const struct ws2_classifier *net, struct nn_optim *optim, struct ws2_random *random)
 {
     static uint8_t rgb[BATCH * SIDE * SIDE * 3];
     const struct ws2_loss_options loss = {.method = WS2_METHOD_PUZZLE, .alpha = 2};
@@ -31,7 +23,8 @@ static void step(const struct ws2_classifier *net, struct nn_optim *optim, struc
         label[i] = ws2_random_below(random, net->classes);
     nn_scope_begin(nn);
     struct nn_tensor *x = nn_images_u8(nn, BATCH, SIDE, SIDE, rgb, nn_imagenet_mean, nn_imagenet_std);
-    const struct ws2_terms terms = ws2_loss_terms(net, &loss, x, label, true, at, STEPS);
+    const struct ws2_pictures pictures = {.centre = x, .label = label};
+    const struct ws2_terms terms = ws2_loss_terms(net, &loss, &pictures, true, 1);
     nn_params_zero_grad(net->params);
     nn_backward(nn, terms.total);
     nn_optim_step(optim, 1e-3);
@@ -57,18 +50,18 @@ int main(void)
     const struct resnet_options shape = {18, RESNET_STRIDE_16, RESNET_HEAD_MAPS, 3};
     struct resnet *model = resnet_new(params, &shape);
     struct ws2_random random = ws2_random_make(0, 0);
-    const struct ws2_recipe_options recipe = {WS2_RECIPE_SCRATCH, 1e-3, 0.9, 1e-4};
+    const struct ws2_optimiser_options optimiser = {WS2_OPTIMISER_SCRATCH, 1e-3, 0.9, 1e-4};
     struct ws2_plan plan;
     nn_params_init(params, 0);
-    if (ws2_plan_make(&plan, &recipe, WS2_METHOD_PUZZLE, false, params, "classifier.*", &error) < 0 ||
+    if (ws2_plan_make(&plan, &optimiser, WS2_METHOD_PUZZLE, false, params, "classifier.*", &error) < 0 ||
         nn_check(nn, &error) < 0) {
         fprintf(stderr, "nn_bench_memory: %s\n", error.text);
         return 1;
     }
     struct nn_optim *optim = nn_optim_new(params, &plan.optim);
-    const struct ws2_classifier net = {model, params, 3, forward};
+    const struct ws2_classifier net = {model, params, 3, resnet_classify};
     for (int at = 1; at <= STEPS && nn_error(nn) == NULL; at++) {
-        step(&net, optim, &random, at - 1);
+        step(&net, optim, &random);
         if (at == EARLY || at == STEPS)
             print(nn, at);
     }

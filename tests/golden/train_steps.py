@@ -8,6 +8,12 @@
     puzzle.mean: running mean of bn1 after the two passes, first 8
     puzzle.totals [4]: total loss at steps 0..3 of the paper's optimiser at lr 0.001 (so that four steps stay tame), T = 8
     cam.value: reconstruction term at "cam" level
+    warp.maps [2,3,5,4], warp.flow [2,2,5,4]; warp.plain, warp.compat: the maps at p + flow(p)
+    pof.terms [5]: class, tile class, reconstruction, temporal, total of one POF-CAM step (alpha 2, beta 6)
+    pof.grad.KEY, pof.norm.KEY, pof.mean (after the four passes), pof.totals: as for the puzzle
+    pof.variants [4]: temporal term with the papers' warp; with maps normalised before the warp; with both; total
+        without tiles
+    resize.flow [2,6,8] -> resize.cells [2,4,4] in cells
 """
 import pathlib
 
@@ -147,6 +153,95 @@ out["puzzle.totals"] = np.array(totals)
 
 net.load_state_dict({k: torch.tensor(v) for k, v in generator.fill(keys).items()}, strict=False)
 out["cam.value"] = np.array(float(step("cam")[2].detach()))
+
+
+def warp(maps, flow, compat=False):
+    """Backward: the value at p + flow(p). compat: as the WS2 authors' code, which mixes two conventions."""
+    h, w = maps.shape[2:]
+    x = torch.arange(w, dtype=maps.dtype)[None, None, :] + flow[:, 0]
+    y = torch.arange(h, dtype=maps.dtype)[None, :, None] + flow[:, 1]
+    grid = torch.stack([2 * x / (w - 1) - 1, 2 * y / (h - 1) - 1], 3)
+    if not compat:
+        return F.grid_sample(maps, grid, align_corners=True)
+    inside = F.grid_sample(torch.ones_like(maps), grid, align_corners=False)
+    return F.grid_sample(maps, grid, align_corners=False) * (inside >= 0.9999)
+
+
+maps = torch.tensor(generator.values("warp.maps", (2, 3, 5, 4), 1.0))
+flow = torch.tensor(generator.values("warp.flow", (2, 2, 5, 4), 2.0))
+out["warp.maps"], out["warp.flow"] = maps.numpy(), flow.numpy()
+out["warp.plain"], out["warp.compat"] = warp(maps, flow).numpy(), warp(maps, flow, True).numpy()
+
+flow = torch.tensor(generator.values("resize.flow", (2, 6, 8), 20.0)).half().double()
+out["resize.flow"] = flow.numpy()
+small = F.interpolate(flow[None], (4, 4), mode="bilinear", align_corners=False)[0]
+out["resize.cells"] = (small * torch.tensor([4 / 8, 4 / 6])[:, None, None]).numpy()
+
+frames = [torch.tensor(generator.values(f"pof.{k}", (2, 3, 64, 64), 2.0)) for k in ("left", "centre", "right")]
+flows = [torch.tensor(generator.values(f"pof.flow_{k}", (2, 2, 4, 4), 1.5)) for k in ("left", "right")]
+
+
+def pof(compat=False, first=False, with_tiles=True):
+    f = net(frames[1])
+    zero = torch.zeros((), dtype=f.dtype)
+    l1, l2, spatial = F.multilabel_soft_margin_loss(f.mean((2, 3)), y), zero, zero
+    if with_tiles:
+        p = merge(net(tiles(frames[1])))
+        l2 = F.multilabel_soft_margin_loss(p.mean((2, 3)), y)
+        spatial = (torch.abs(f - p) * y[:, :, None, None]).mean()
+    sides = [net(frames[0]), net(frames[2])]
+    sides = [norm(s) if first else F.relu(s) for s in sides]
+    fused = torch.maximum(*[warp(s, v, compat) for s, v in zip(sides, flows)])
+    fused = fused if first else norm(fused)
+    temporal = (torch.abs(norm(f) - fused) * y[:, :, None, None]).mean()
+    return l1, l2, spatial, temporal, l1 + l2 + 2 * spatial + 6 * temporal
+
+
+def fresh():
+    net.load_state_dict({k: torch.tensor(v) for k, v in generator.fill(keys).items()}, strict=False)
+    net.zero_grad()
+
+
+def value(term):
+    return float(term.detach())
+
+
+fresh()
+terms = pof()
+terms[4].backward()
+out["pof.terms"] = np.array([value(t) for t in terms])
+for key in ("conv1.weight", "bn1.bias", "layer2.0.downsample.0.weight", "layer4.1.conv2.weight", "classifier.weight"):
+    g = named[key].grad.flatten()
+    out[f"pof.grad.{key}"], out[f"pof.norm.{key}"] = g[:8].numpy().copy(), np.array(float(g.norm()))
+out["pof.mean"] = net.bn1.running_mean[:8].numpy().copy()
+opt = PolyOptimizer(
+    [
+        {"params": groups[0], "lr": 0.001, "weight_decay": 1e-4},
+        {"params": groups[1], "lr": 0.002, "weight_decay": 0},
+        {"params": groups[2], "lr": 0.01, "weight_decay": 1e-4},
+    ],
+    0.001,
+    1e-4,
+    8,
+)
+totals = [value(terms[4])]
+opt.step()
+for _ in range(3):
+    opt.zero_grad()
+    t = pof()
+    t[4].backward()
+    opt.step()
+    totals.append(value(t[4]))
+out["pof.totals"] = np.array(totals)
+fresh()
+out["pof.variants"] = np.array(
+    [
+        value(pof(compat=True)[3]),
+        value(pof(first=True)[3]),
+        value(pof(compat=True, first=True)[3]),
+        value(pof(with_tiles=False)[4]),
+    ]
+)
 
 save_file({k: np.atleast_1d(np.ascontiguousarray(v)) for k, v in out.items()}, pathlib.Path(__file__).with_suffix(".safetensors"))
 for k, v in out.items():

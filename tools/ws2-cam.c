@@ -21,7 +21,7 @@ static struct {
 
 static const struct ws2_option options[] = {
     {"weights", 'w', WS2_OPT_TEXT, &o.weights, "FILE", "of the classifier", 0, 0, 0},
-    {"method", 0, WS2_OPT_CHOICE, &o.method, "auto|cam|gradcam|gradcam++|layercam|puzzle",
+    {"method", 0, WS2_OPT_CHOICE, &o.method, "auto|cam|gradcam|gradcam++|layercam|puzzle|pof",
      "how maps are made", true, 0, 0},
     {"layer", 0, WS2_OPT_LIST, &o.layers, "NAME", "layer to look at [layer4], repeatable", true, 0, 0},
     {"target", 0, WS2_OPT_CHOICE, &o.target, "logit|prob", "what is differentiated", true, 0, 0},
@@ -143,6 +143,7 @@ static void open_cams(struct session *session)
                                   .form = (enum ws2_cam_form)o.form,
                                   .eps = o.eps,
                                   .raw = o.raw};
+    o.method -= o.method == WS2_CAM_PUZZLE + 2; /* pof: what a puzzle's maps are made of */
     cam.method = o.method ? (enum ws2_cam_method)(o.method - 1) : maps ? WS2_CAM_PUZZLE : WS2_CAM_GRADCAM;
     const bool puzzle = cam.method == WS2_CAM_PUZZLE;
     cam.flip = o.flip == AUTO ? puzzle : o.flip == YES;

@@ -16,11 +16,11 @@ spent() {
     echo $((${EPOCHREALTIME/./} - start)) | awk '{ printf "%.3f\n", $1 / 1000 }'
 }
 
-# $folder/before.ws2 and after.ws2: frames with foreground masks, as the training has them.
-belt() { # frames
+# $folder/before.ws2 and after.ws2: frames with foreground masks, as the training has them, and what else is named.
+belt() { # frames [tensors]
     local role
     for role in before after; do
-        ws2-synth --size "$SIZE" --frames "$1" --role $role --seed 1 --tensors rgb -j "$THREADS" -o "$folder/$role.rgb"
+        ws2-synth --size "$SIZE" --frames "$1" --role $role --seed 1 --tensors "rgb${2:+,$2}" -j "$THREADS" -o "$folder/$role.rgb"
         ws2-median -q -j "$THREADS" -o "$folder/$role.belt" "$folder/$role.rgb"
         ws2-bgmask -q -b "$folder/$role.belt" -j "$THREADS" -o "$folder/$role.ws2" "$folder/$role.rgb"
     done

@@ -205,16 +205,17 @@ $(OUT)/cam/%.ws2:
 	  ws2-pick --drop rgb -o $@.part
 	$(finish)
 
-# Maps of a frame and so many neighbours on either side.
-fused = ws2-merge $(OUT)/cam/$1.ws2 $(WORK)/flow/$(call below,$1).ws2 | ws2-fuse -k $2
-coarse_with = ws2-coarse $(if $(WITHIN),--within $(WITHIN)) | ws2-pick --drop cam,flow.next,flow.next.valid,flow.prev,flow.prev.valid
+# Maps $1 of every frame merged with those of $2 neighbours on either side; and masks from maps.
+fused = ws2-merge $(OUT)/cam/$1.ws2 $(WORK)/flow/$(call below,$1).ws2 | ws2-fuse -k $2 | \
+  ws2-pick --drop flow.next,flow.next.valid,flow.prev,flow.prev.valid
+masks = ws2-coarse $(if $(WITHIN),--within $(WITHIN)) | ws2-pick --drop cam
 $(OUT)/coarse/%.ws2:
 	@mkdir -p $(@D)
-	@$(if $(filter f2f/%,$*),$(call fused,$*,2),cat $(OUT)/cam/$*.ws2) | $(coarse_with) -o $@.part
+	@$(if $(filter f2f/%,$*),$(call fused,$*,2),cat $(OUT)/cam/$*.ws2) | $(masks) -o $@.part
 	$(finish)
 $(OUT)/coarse3/%.ws2:
 	@mkdir -p $(@D)
-	@$(call fused,$*,1) | $(coarse_with) -o $@.part
+	@$(call fused,$*,1) | $(masks) -o $@.part
 	$(finish)
 
 # The papers score the middle frames of triplets only: the first and last of a sequence do not count.

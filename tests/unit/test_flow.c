@@ -416,6 +416,36 @@ static void rotation_and_zoom(void **state)
     }
 }
 
+/* Mean rise of u from columns x to x + 1, or of v from rows y to y + 1, of this parity. */
+static double mean_rise(const struct result *r, bool rows, int parity)
+{
+    const size_t w = (size_t)r->width, h = (size_t)r->height, next = rows ? w : 1;
+    const float *part = r->flow[AB] + (rows ? w * h : 0);
+    double sum = 0, count = 0;
+    for (size_t y = 4; y + 5 < h; y++) {
+        for (size_t x = 4; x + 5 < w; x++) {
+            if ((int)((rows ? y : x) % 2) == parity) {
+                sum += part[y * w + x + next] - part[y * w + x];
+                count++;
+            }
+        }
+    }
+    return sum / count;
+}
+
+/* Between the pixels of the halved frame the flow of a zoom rises as it does across them. */
+static void doubled_flow_rises_evenly(void **state)
+{
+    (void)state;
+    const struct scene s = {.width = 161, .height = 129, .seed = 2, .zoom = 1.06f};
+    struct result r = flow_of_scene(&s);
+    for (int i = 0; i < 4; i++)
+        if (fabs(mean_rise(&r, i / 2, i % 2) - 0.06) > 0.01)
+            fail_msg("%s, parity %d: rise of %g", i / 2 ? "rows" : "columns", i % 2,
+                     mean_rise(&r, i / 2, i % 2));
+    result_free(&r);
+}
+
 /* A square before a background that stands still, and one that overtakes a belt. The square leaves 0.09 of the frame
  * hidden at most; a flow that calls everything valid, or half of the frame, has an IoU below 0.1. */
 static void what_is_covered_is_found(void **state)
@@ -861,6 +891,7 @@ int main(void)
         cmocka_unit_test(shifts_between_pixels_and_of_small_frames),
         cmocka_unit_test(constant_shifts),
         cmocka_unit_test(rotation_and_zoom),
+        cmocka_unit_test(doubled_flow_rises_evenly),
         cmocka_unit_test(what_is_covered_is_found),
         cmocka_unit_test(glare_does_not_hold_the_belt),
         cmocka_unit_test(equal_frames_stand_still),

@@ -108,25 +108,44 @@ struct motions {
     float noise;
 };
 
+/* Shifts of less than a pixel of the frame are those of glare and shadows as well as of a picture that stands still. */
+static bool is_still(const float shift[2], const struct ws2_flow_frame *frame)
+{
+    return fmaxf(fabsf(shift[0]), fabsf(shift[1])) < ldexpf(1, -frame->seen - frame->finest);
+}
+
+/* The shift that dominates, or -1: a third of the patches with texture follow it, and twice as many as any other. Those
+ * that stand still are no rivals unless they are twice as many themselves. */
+static int dominant_of(const struct votes *votes, const float (*shift)[2], int shifts,
+                       const struct ws2_flow_frame *frame)
+{
+    for (int k = 0; k < shifts; k++) {
+        bool leads = votes->count[k] > 0 && votes->count[k] * 3 >= votes->textured;
+        for (int i = 0; i < shifts && leads; i++) {
+            const int rival = is_still(shift[i], frame) ? votes->count[i] / 2 : votes->count[i] * 2;
+            leads = i == k || votes->count[k] >= rival;
+        }
+        if (leads)
+            return k;
+    }
+    return -1;
+}
+
 static struct motions motions_of(struct ws2_flow *flow, const struct ws2_flow_frame *a,
                                  const struct ws2_flow_frame *b)
 {
     struct motions m = {0};
     float shift[SHIFTS_MAX][2];
     const int peaks = ws2_phase_peaks(a, b, SHIFTS_MAX, shift, flow->scratch);
-    struct votes votes = ws2_patches_vote(&a->level[a->seen], &b->level[b->seen], shift, peaks);
+    const struct votes votes = ws2_patches_vote(&a->level[a->seen], &b->level[b->seen], shift, peaks);
+    const int first = dominant_of(&votes, (const float(*)[2])shift, peaks, a);
     m.noise = votes.noise;
-    for (int k = 0; k < peaks; k++) { /* by number of followers */
-        int most = 0;
-        for (int i = 1; i < peaks; i++)
-            most = votes.count[i] > votes.count[most] ? i : most;
-        if (votes.count[most] == 0 || votes.count[most] * 5 < votes.textured)
-            break;
-        m.dominant |= votes.count[most] * 2 > votes.textured;
-        m.shift[m.shifts][0] = shift[most][0];
-        m.shift[m.shifts++][1] = shift[most][1];
-        votes.count[most] = 0;
-    }
+    m.dominant = first >= 0;
+    if (m.dominant)
+        memcpy(m.shift[m.shifts++], shift[first], sizeof shift[first]);
+    for (int k = 0; k < peaks && m.dominant; k++)
+        if (k != first && votes.count[k] > 0 && votes.count[k] * 5 >= votes.textured)
+            memcpy(m.shift[m.shifts++], shift[k], sizeof shift[k]);
     return m;
 }
 

@@ -101,8 +101,9 @@ void ws2_flow_resize(const float *in, int64_t in_height, int64_t in_width, float
 /*
  * Both flows of a pair of frames and what each of them sees of the other.
  *
- * BELT: the dominant translation by phase correlation (Kuglin and Hines 1975), taken when half of the patches with
- * texture follow one shift; what else a fifth of them follows is a guess for every patch. From coarse to fine each
+ * BELT: the dominant translation by phase correlation (Kuglin and Hines 1975), taken when a third of the patches with
+ * texture follow it and twice as many as any other but that of glare and rails, which stand still; what else a fifth
+ * of them follows is a guess for every patch. From coarse to fine each
  * patch of 8 x 8 pixels takes the best of the guesses, of the coarser flow and of its neighbours' places, and
  * descends from there by inverse search (Kroeger et al., Fast Optical Flow using Dense Inverse Search, 2016). Where a
  * motion dominates, another one has to explain a patch clearly better; and standing still, which glare does on a

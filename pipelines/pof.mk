@@ -34,11 +34,11 @@ endif
 
 # ---- the simulated belt ---------------------------------------------------------------------------------------
 
-# Items of about 60 pixels and maps of 8 x 8 cells, as of 250 pixels and 512 x 512 on a real line; the belt moves a
-# fifth of the frame, so that the neighbours of a frame show most of it. Nothing here was chosen on true masks of these
+# Items of about 60 pixels and maps of 8 x 8 cells; the belt moves 19 pixels a frame, 1.2 cells, as it does on the papers'
+# line with maps of 16 x 16. Nothing here was chosen on true masks of these
 # clips: fill and scales are those of `make demo`, found on another seed.
 ifeq ($(DATA),)
-SYNTH ?= --preset clear --size 128 --frames 16 --speed 0.2 --scale 2 --density 5 --hue 0 --clear 0 \
+SYNTH ?= --preset clear --size 128 --frames 16 --speed 0.15 --scale 2 --density 5 --hue 0 --clear 0 \
          --clips 24 --val-clips 6 --test-clips 6
 SIZE ?= 128
 BACKBONE ?= resnet18

@@ -762,7 +762,8 @@ static int run_toy(enum ws2_method method, const char *name, int64_t stop, int64
     path_of(output, sizeof output, name);
     snprintf(log, sizeof log, "%s.tsv", output);
     *w = (struct watch){.fail_at = fail_at, .nn = nn};
-    struct ws2_train_options o = {.loss = {.method = method, .alpha = 2, .beta = 6},
+    /* beta is small: the flow of these clips is that of the item, also where the belt stands still */
+    struct ws2_train_options o = {.loss = {.method = method, .alpha = 2, .beta = 1},
                                   .epochs = epochs,
                                   .stop_epoch = stop,
                                   .output = output,
@@ -883,7 +884,7 @@ static void learns(void **state)
         const int64_t epochs = ws2_method_has_triplets(m) ? 40 : 12; /* of fewer steps */
         assert_int_equal(run_toy(m, "learns", 0, 0, false, epochs, &w, &error), WS2_TRAIN_DONE);
         assert_true(w.last.val_accuracy > 0.9);
-        assert_true(w.last.val_loss < (ws2_method_has_triplets(m) ? 0.8 : 0.5)); /* ln 2 or 2 ln 2 at first */
+        assert_true(w.last.val_loss < 0.5);
         assert_int_equal(w.alive[0], w.alive[1]); /* no tensor is left behind by a step */
     }
 }

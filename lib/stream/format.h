@@ -1,6 +1,6 @@
 /*
  * format: the bytes of a ws2 stream, version 1. The tables below are the contract; ws2(5) shows the same rows
- * and tests/unit/test_stream.c keeps both and the constants equal.
+ * and tests/unit/test_stream_format.c keeps both and the constants equal.
  *
  * A stream is one or more segments. A segment is one HEAD, any number of RECORDs each followed by its
  * tensors, and one TAIL. HEAD, RECORD and TAIL are zstd skippable frames; each tensor is one ordinary zstd

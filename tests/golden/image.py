@@ -1,6 +1,6 @@
 """Reference results of resizing and colour jitter: Pillow, torch, OpenCV, torchvision.
 
-Writes image_f32.npy and image_u8.npy, flat, in the order in which tests/unit/test_image.c reads them.
+Writes image_f32.npy and image_u8.npy, flat, in the order in which tests/unit/test_image_resize.c reads them.
 """
 import cv2
 import numpy as np

@@ -1,4 +1,4 @@
-/* The number generator of the golden fixtures, as in tests/golden/generator.py. */
+/* Networks filled with the numbers of the golden fixtures. */
 #ifndef WS2_TEST_GENERATOR_H
 #define WS2_TEST_GENERATOR_H
 
@@ -6,27 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "fixture_help.h"
 #include "nn/nn.h"
-
-static inline uint32_t generator_next(uint32_t *state)
-{
-    return *state = *state * 1664525u + 1013904223u;
-}
-
-static inline void generator_values(const char *key, double *out, size_t count, double bound)
-{
-    uint32_t state = ws2_fnv1a(key, strlen(key));
-    for (size_t i = 0; i < count; i++)
-        out[i] = ((double)(generator_next(&state) >> 8) / 16777216.0 - 0.5) * 2 * bound;
-}
-
-/* u8 [height,width,3], the top byte of each state. */
-static inline void generator_image(const char *key, uint8_t *rgb, size_t count)
-{
-    uint32_t state = ws2_fnv1a(key, strlen(key));
-    for (size_t i = 0; i < count; i++)
-        rgb[i] = (uint8_t)(generator_next(&state) >> 24);
-}
 
 static inline bool generator_ends(const char *text, const char *end)
 {

@@ -13,17 +13,6 @@
 
 #include "generator.h"
 
-static inline double probe_uniform(uint32_t hash, uint32_t i)
-{
-    uint32_t x = hash + i * 0x9E3779B9u;
-    x ^= x >> 16;
-    x *= 0x85EBCA6Bu;
-    x ^= x >> 13;
-    x *= 0xC2B2AE35u;
-    x ^= x >> 16;
-    return (double)x / 4294967296.0;
-}
-
 static inline double probe_value(const char *name, const struct ws2_shape *shape, double u)
 {
     double v = 2 * u - 1, fan = 1;

@@ -154,6 +154,27 @@ static inline struct bytes make_stream(int segments, int frames, int side)
     return sink_close(&sink, NULL);
 }
 
+/* The stream that the page shows byte by byte: one record, a mask of 2 x 3. */
+static inline struct bytes make_example(void)
+{
+    struct ws2_error error = {0};
+    struct sink sink;
+    struct ws2_head *head = ws2_head_new();
+    struct ws2_record *record = ws2_record_new();
+    const struct ws2_shape shape = ws2_shape_2(2, 3);
+    sink_open(&sink, 3);
+    ws2_head_set_seq(head, "tiny");
+    ws2_head_add_tensor(head, "fg", WS2_U8, "h,w", "", &error);
+    ws2_record_set_frame(record, 7, 280000);
+    assert_int_equal(ws2_record_put(record, "fg", WS2_U8, &shape, "\0\0\1\0\1\1", &error), 0);
+    assert_int_equal(ws2_writer_begin(sink.writer, head), 0);
+    assert_int_equal(ws2_writer_put(sink.writer, record), 0);
+    assert_int_equal(ws2_writer_end(sink.writer), 0);
+    ws2_record_free(record);
+    ws2_head_free(head);
+    return sink_close(&sink, NULL);
+}
+
 /* ---- reading ------------------------------------------------------------------------------------------ */
 
 /* A file without a name that holds the bytes; its path goes to `path`. Close the descriptor. */

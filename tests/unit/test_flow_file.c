@@ -10,53 +10,8 @@
 
 #include <cmocka.h>
 
+#include "folder_help.h"
 #include "image/image.h"
-
-static char folder[] = "/tmp/ws2-flow-XXXXXX";
-
-static int make_folder(void **state)
-{
-    (void)state;
-    return mkdtemp(folder) ? 0 : -1;
-}
-
-static int remove_folder(void **state)
-{
-    (void)state;
-    char command[64];
-    snprintf(command, sizeof command, "rm -rf %s", folder);
-    return system(command);
-}
-
-static const char *in_folder(const char *name)
-{
-    static char path[8][160];
-    static int next;
-    char *out = path[next++ % 8];
-    snprintf(out, 160, "%s/%s", folder, name);
-    return out;
-}
-
-static uint8_t *slurp(const char *path, size_t *count)
-{
-    FILE *file = fopen(path, "rb");
-    assert_non_null(file);
-    fseek(file, 0, SEEK_END);
-    *count = (size_t)ftell(file);
-    rewind(file);
-    uint8_t *bytes = malloc(*count + 1);
-    assert_int_equal(fread(bytes, 1, *count, file), *count);
-    fclose(file);
-    return bytes;
-}
-
-static void spill(const char *path, const void *bytes, size_t count)
-{
-    FILE *file = fopen(path, "wb");
-    assert_non_null(file);
-    assert_int_equal(fwrite(bytes, 1, count, file), count);
-    assert_int_equal(fclose(file), 0);
-}
 
 static bool same_file(const char *a, const char *b)
 {

@@ -7,17 +7,9 @@
 
 #include <cmocka.h>
 
+#include "fixture_help.h"
 #include "image/image.h"
 #include "motion/motion.h"
-
-static void fill_values(const char *key, float *out, size_t count, double bound)
-{
-    uint32_t state = ws2_fnv1a(key, strlen(key));
-    for (size_t i = 0; i < count; i++) {
-        state = state * 1664525u + 1013904223u;
-        out[i] = (float)(((double)(state >> 8) / 16777216.0 - 0.5) * 2 * bound);
-    }
-}
 
 static void fill_flow(float *flow, int64_t pixels, float u, float v)
 {
@@ -43,7 +35,7 @@ static void whole_pixels_shift_exactly(void **state)
     (void)state;
     float in[2 * PIXELS], flow[2 * PIXELS], out[2 * PIXELS];
     uint8_t valid[PIXELS];
-    fill_values("map", in, 2 * PIXELS, 1);
+    generator_floats("map", in, 2 * PIXELS, 1);
     for (int rule = WS2_WARP_ZEROS; rule <= WS2_WARP_INSIDE; rule++) {
         for (int v = -H - 2; v <= H + 2; v++) {
             for (int u = -W - 2; u <= W + 2; u++) {
@@ -66,7 +58,7 @@ static void half_pixels_are_means(void **state)
     (void)state;
     float in[PIXELS], flow[2 * PIXELS], out[PIXELS];
     uint8_t valid[PIXELS];
-    fill_values("map", in, PIXELS, 1);
+    generator_floats("map", in, PIXELS, 1);
     fill_flow(flow, PIXELS, 0.5f, 0);
     for (int rule = WS2_WARP_ZEROS; rule <= WS2_WARP_INSIDE; rule++) {
         ws2_warp((enum ws2_warp_rule)rule, in, 1, H, W, flow, out, valid);
@@ -84,7 +76,7 @@ static void there_and_back_is_where_it_was(void **state)
 {
     (void)state;
     float in[PIXELS], flow[2 * PIXELS], out[PIXELS], back[PIXELS];
-    fill_values("map", in, PIXELS, 1);
+    generator_floats("map", in, PIXELS, 1);
     fill_flow(flow, PIXELS, 3, -2);
     ws2_warp(WS2_WARP_INSIDE, in, 1, H, W, flow, out, NULL);
     fill_flow(flow, PIXELS, -3, 2);
@@ -122,7 +114,7 @@ static void wild_flows_lead_outside(void **state)
     static const float wild[] = {NAN, INFINITY, -INFINITY, 3e38f, -3e38f, 1e10f, -1e10f, 65504, -65504};
     float in[PIXELS], flow[2 * PIXELS], out[PIXELS];
     uint8_t valid[PIXELS];
-    fill_values("map", in, PIXELS, 1);
+    generator_floats("map", in, PIXELS, 1);
     for (size_t k = 0; k < 2 * (sizeof wild / sizeof *wild); k++) {
         const float far = wild[k / 2];
         fill_flow(flow, PIXELS, k % 2 ? far : 0, k % 2 ? 0 : far);
@@ -152,8 +144,8 @@ static void long_rows_are_warped_too(void **state)
     enum { LONG = 777, LOW = 5, ALL = LONG * LOW };
     static float in[ALL], flow[2 * ALL], out[ALL], inside[ALL];
     static uint8_t valid[ALL];
-    fill_values("map", in, ALL, 1);
-    fill_values("flow", flow, 2 * ALL, 6);
+    generator_floats("map", in, ALL, 1);
+    generator_floats("flow", flow, 2 * ALL, 6);
     ws2_warp(WS2_WARP_ZEROS, in, 1, LOW, LONG, flow, out, valid);
     ws2_warp(WS2_WARP_INSIDE, in, 1, LOW, LONG, flow, inside, NULL);
     int all = 0;
@@ -213,13 +205,13 @@ static void it_is_what_pytorch_does(void **state)
     ws2_npy_read("tests/golden/warp.npy", &dtype, &shape, (void **)&golden.data, &error);
     assert_string_equal(error.text, "");
     golden.count = shape.dim[0];
-    fill_values("map", map, 2 * 63, 1);
-    fill_values("flow", flow, 2 * 63, 3);
+    generator_floats("map", map, 2 * 63, 1);
+    generator_floats("flow", flow, 2 * 63, 3);
     compare_warps(&golden, map, flow);
     for (int i = 0; i < 2 * 63; i++)
         flow[i] = rintf(flow[i] * 2) / 2;
     compare_warps(&golden, map, flow);
-    fill_values("small", small, 2 * 48, 5);
+    generator_floats("small", small, 2 * 48, 5);
     for (int i = 0; i < 3; i++) {
         ws2_flow_resize(small, 6, 8, out, size[i][0], size[i][1]);
         compare(&golden, out, 2 * size[i][0] * size[i][1], 1e-6);

@@ -15,6 +15,7 @@
 #include "stream/stream.h"
 
 struct state {
+    long line; /* of the input, counted from 1 */
     struct ws2_writer *writer;
     struct ws2_head *head;
     struct ws2_record *record;
@@ -31,6 +32,13 @@ static void check(int status, const char *text)
 {
     if (status < 0)
         die(text);
+}
+
+/* What cannot be taken whole is refused: a stream of less than the case says would pass for what was meant. */
+static _Noreturn void die_of_much(const struct state *state, int most, const char *what)
+{
+    fprintf(stderr, "make-stream: line %ld: more than %d %s\n", state->line, most, what);
+    exit(2);
 }
 
 static void end_frame(struct state *state)
@@ -54,16 +62,20 @@ static void end_segment(struct state *state)
     state->begun = false;
 }
 
-static int split(char *text, const char *separators, const char **part, int most)
+static int split(const struct state *state, char *text, const char *separators, const char **part, int most)
 {
     int count = 0;
-    for (char *at = strtok(text, separators); at && count < most; at = strtok(NULL, separators))
+    for (char *at = strtok(text, separators); at; at = strtok(NULL, separators)) {
+        if (count == most)
+            die_of_much(state, most, "words");
         part[count++] = at;
+    }
     return count;
 }
 
-static void set_head(struct ws2_head *head, char *text)
+static void set_head(const struct state *state, char *text)
 {
+    struct ws2_head *head = state->head;
     char *value = strchr(text, '=');
     enum ws2_role role;
     long long a, b;
@@ -81,7 +93,7 @@ static void set_head(struct ws2_head *head, char *text)
         check(ws2_head_set_rate(head, a, b), "rate");
     } else if (strcmp(text, "classes") == 0) {
         const char *name[16];
-        int count = split(value, ",", name, 16);
+        int count = split(state, value, ",", name, 16);
         check(ws2_head_set_classes(head, name, count), "classes");
     } else if (strncmp(text, "note.", 5) == 0) {
         check(ws2_head_set_note(head, text + 5, value), "note");
@@ -93,18 +105,18 @@ static void set_head(struct ws2_head *head, char *text)
 static void begin_segment(struct state *state, char *rest)
 {
     const char *word[32];
-    int words = rest ? split(rest, " ", word, 32) : 0;
+    int words = rest ? split(state, rest, " ", word, 32) : 0;
     end_segment(state);
     state->head = ws2_head_new();
     for (int i = 0; i < words; i++)
-        set_head(state->head, (char *)word[i]);
+        set_head(state, (char *)word[i]);
 }
 
 static void add_row(struct state *state, char *rest)
 {
     const char *word[3];
     enum ws2_dtype dtype;
-    int words = split(rest, " ", word, 3);
+    int words = split(state, rest, " ", word, 3);
     if (words < 2 || ws2_dtype_parse(word[1], &dtype) < 0)
         die("tensor NAME DTYPE AXES");
     check(ws2_head_add_tensor(state->head, word[0], dtype, words > 2 ? word[2] : "", "", NULL), word[0]);
@@ -113,7 +125,7 @@ static void add_row(struct state *state, char *rest)
 static void add_history(struct state *state, char *rest)
 {
     const char *word[16];
-    int words = split(rest, " ", word, 16);
+    int words = split(state, rest, " ", word, 16);
     const struct ws2_history entry = {
         .program = word[0], .version = WS2_VERSION, .options = word + 1, .count = words - 1};
     check(ws2_head_add_history(state->head, &entry), "history");
@@ -152,7 +164,7 @@ static void add_tensor(struct state *state, const char *name, char *rest)
     struct ws2_shape shape = {0};
     struct ws2_error error = {0};
     size_t count;
-    int words = rest ? split(rest, " ", word, 4096) : 0;
+    int words = rest ? split(state, rest, " ", word, 4096) : 0;
     if (info == NULL || words < 1)
         die(name);
     for (const char *at = word[0]; at && strcmp(word[0], "scalar") != 0;
@@ -189,6 +201,19 @@ static void take_line(struct state *state, char *line)
     }
 }
 
+/* The next line of standard input without its end; false after the last. */
+static bool read_line(struct state *state, char *line, int size)
+{
+    state->line++;
+    if (!fgets(line, size, stdin))
+        return false;
+    const size_t length = strcspn(line, "\n");
+    if (line[length] == '\0' && !feof(stdin))
+        die_of_much(state, size - 2, "characters");
+    line[length] = '\0';
+    return true;
+}
+
 int main(int argc, char **argv)
 {
     static char line[65536];
@@ -200,11 +225,9 @@ int main(int argc, char **argv)
         at = 3;
     }
     check(ws2_writer_open(&state.writer, at < argc ? argv[at] : "-", level, &error), error.text);
-    while (fgets(line, sizeof line, stdin)) {
-        line[strcspn(line, "\n")] = '\0';
+    while (read_line(&state, line, sizeof line))
         if (line[0] != '\0' && line[0] != '#')
             take_line(&state, line);
-    }
     end_segment(&state);
     ws2_record_free(state.record);
     check(ws2_writer_close(state.writer, &error), error.text);

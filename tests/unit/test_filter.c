@@ -84,20 +84,18 @@ struct run_outcome {
     struct bytes out;
 };
 
-/* Runs the plan over the bytes; what was written is returned whether or not it ended well. */
-static struct run_outcome run(struct plan *plan, const struct bytes *bytes, int threads)
+/* Runs the filter over the bytes; what was written is returned whether or not it ended well. */
+static struct run_outcome run_filter(const struct ws2_filter *filter, const struct bytes *bytes, int threads)
 {
     struct run_outcome outcome = {0};
     struct ws2_reader *reader;
     struct sink sink;
     char path[64];
     int closed;
-    const struct ws2_filter filter = {
-        .begin = plan_begin, .work = plan_work, .done = plan_done, .context = plan};
     const int fd = memory_file(bytes, path);
     assert_int_equal(ws2_reader_open(&reader, path, &outcome.error), 0);
     sink_open(&sink, 3);
-    outcome.status = ws2_filter_run(&filter, reader, sink.writer, threads, &outcome.error);
+    outcome.status = ws2_filter_run(filter, reader, sink.writer, threads, &outcome.error);
     assert_int_equal(outcome.status, outcome.error.status);
     outcome.out = sink_close(&sink, &closed);
     /* After a failure a segment is open or nothing is written, and closing says so. */
@@ -105,6 +103,17 @@ static struct run_outcome run(struct plan *plan, const struct bytes *bytes, int 
     ws2_reader_close(reader);
     close(fd);
     return outcome;
+}
+
+static struct ws2_filter plan_filter(struct plan *plan)
+{
+    return (struct ws2_filter){.begin = plan_begin, .work = plan_work, .done = plan_done, .context = plan};
+}
+
+static struct run_outcome run(struct plan *plan, const struct bytes *bytes, int threads)
+{
+    const struct ws2_filter filter = plan_filter(plan);
+    return run_filter(&filter, bytes, threads);
 }
 
 static void any_number_of_threads_gives_the_same_bytes(void **state)
@@ -307,27 +316,32 @@ static void a_corrupt_input_stops(void **state)
     bytes_free(&in);
 }
 
+/* Runs the filter towards a full disk and expects to hear of it. */
+static void run_to_full_disk(const struct ws2_filter *filter, const struct bytes *bytes, int threads)
+{
+    struct ws2_error error = {0};
+    struct ws2_reader *reader;
+    struct ws2_writer *writer;
+    char path[64];
+    const int fd = memory_file(bytes, path);
+    assert_int_equal(ws2_reader_open(&reader, path, &error), 0);
+    assert_int_equal(ws2_writer_open(&writer, "/dev/full", 3, &error), 0);
+    assert_int_equal(ws2_filter_run(filter, reader, writer, threads, &error), WS2_ERR_SYSTEM);
+    assert_non_null(strstr(error.text, "/dev/full: cannot write"));
+    ws2_writer_abandon(writer);
+    ws2_reader_close(reader);
+    close(fd);
+}
+
 static void a_full_disk_stops(void **state)
 {
     (void)state;
     struct bytes in = make_stream(1, 200, SIDE);
     for (int threads = 1; threads <= 3; threads++) {
-        struct ws2_error error = {0};
-        struct ws2_reader *reader;
-        struct ws2_writer *writer;
         struct plan plan = plan_make();
-        const struct ws2_filter filter = {
-            .begin = plan_begin, .work = plan_work, .done = plan_done, .context = &plan};
-        char path[64];
-        const int fd = memory_file(&in, path);
-        assert_int_equal(ws2_reader_open(&reader, path, &error), 0);
-        assert_int_equal(ws2_writer_open(&writer, "/dev/full", 3, &error), 0);
-        assert_int_equal(ws2_filter_run(&filter, reader, writer, threads, &error), WS2_ERR_SYSTEM);
-        assert_non_null(strstr(error.text, "/dev/full: cannot write"));
+        const struct ws2_filter filter = plan_filter(&plan);
+        run_to_full_disk(&filter, &in, threads);
         assert_int_equal(plan.done, 0);
-        ws2_writer_abandon(writer);
-        ws2_reader_close(reader);
-        close(fd);
     }
     bytes_free(&in);
 }
@@ -346,8 +360,7 @@ static void a_waiting_reader_is_woken(void **state)
         struct sink sink;
         struct plan plan = plan_make();
         plan.fail_frame = 25;
-        const struct ws2_filter filter = {
-            .begin = plan_begin, .work = plan_work, .done = plan_done, .context = &plan};
+        const struct ws2_filter filter = plan_filter(&plan);
         char path[64];
         int ends[2], closed;
         assert_int_equal(pipe(ends), 0);
@@ -367,31 +380,37 @@ static void a_waiting_reader_is_woken(void **state)
     bytes_free(&in);
 }
 
+/* Runs the filter from one pipe to another in a process of its own. */
+static pid_t start_filter(const struct ws2_filter *filter, const int from[2], const int to[2])
+{
+    const pid_t child = fork();
+    assert_true(child >= 0);
+    if (child != 0)
+        return child;
+    struct ws2_error error = {0};
+    struct ws2_reader *reader;
+    struct ws2_writer *writer;
+    dup2(from[0], STDIN_FILENO);
+    dup2(to[1], STDOUT_FILENO);
+    close(from[1]);
+    close(to[0]);
+    if (ws2_reader_open(&reader, "-", &error) != 0 || ws2_writer_open(&writer, "-", 3, &error) != 0 ||
+        ws2_filter_run(filter, reader, writer, 2, &error) != 0 || ws2_writer_close(writer, &error) != 0)
+        _exit(1);
+    ws2_reader_close(reader);
+    _exit(0);
+}
+
 /* A record leaves the filter as soon as it is done, though the producer has not gone on. */
 static void records_are_not_held_back(void **state)
 {
     (void)state;
     struct bytes in = make_stream(1, 3, SIDE);
     int from[2], to[2];
+    const struct ws2_filter filter = {.begin = idle_begin, .work = idle_work};
     assert_int_equal(pipe(from), 0);
     assert_int_equal(pipe(to), 0);
-    const pid_t child = fork();
-    assert_true(child >= 0);
-    if (child == 0) {
-        struct ws2_error error = {0};
-        struct ws2_reader *reader;
-        struct ws2_writer *writer;
-        const struct ws2_filter filter = {.begin = idle_begin, .work = idle_work};
-        dup2(from[0], STDIN_FILENO);
-        dup2(to[1], STDOUT_FILENO);
-        close(from[1]);
-        close(to[0]);
-        if (ws2_reader_open(&reader, "-", &error) != 0 || ws2_writer_open(&writer, "-", 3, &error) != 0 ||
-            ws2_filter_run(&filter, reader, writer, 2, &error) != 0 || ws2_writer_close(writer, &error) != 0)
-            _exit(1);
-        ws2_reader_close(reader);
-        _exit(0);
-    }
+    start_filter(&filter, from, to);
     close(from[0]);
     close(to[1]);
     const unsigned char *tail = memmem(in.data, in.size, WS2_TAG_TAIL, 4);
@@ -564,23 +583,11 @@ static struct ws2_filter view_filter(struct view *view)
 /* Runs the view over the bytes; every note must be freed, and there are no more than records in memory. */
 static struct run_outcome run_view(struct view *view, const struct bytes *bytes, int threads)
 {
-    struct run_outcome outcome = {0};
-    struct ws2_reader *reader;
-    struct sink sink;
-    char path[64];
-    int closed;
     const struct ws2_filter filter = view_filter(view);
-    const int fd = memory_file(bytes, path);
     atomic_store(&marks_freed, 0);
-    assert_int_equal(ws2_reader_open(&reader, path, &outcome.error), 0);
-    sink_open(&sink, 3);
-    outcome.status = ws2_filter_run(&filter, reader, sink.writer, threads, &outcome.error);
-    assert_int_equal(outcome.status, outcome.error.status);
+    const struct run_outcome outcome = run_filter(&filter, bytes, threads);
     assert_int_equal(atomic_load(&marks_freed), atomic_load(&view->made));
     assert_true(atomic_load(&view->made) <= 2 * threads + 2 + 2 * view->reach);
-    outcome.out = sink_close(&sink, &closed);
-    ws2_reader_close(reader);
-    close(fd);
     return outcome;
 }
 
@@ -768,23 +775,12 @@ static void a_full_disk_stops_near_filters(void **state)
     (void)state;
     struct bytes in = make_stream(1, 200, SIDE);
     for (int threads = 1; threads <= 3; threads++) {
-        struct ws2_error error = {0};
-        struct ws2_reader *reader;
-        struct ws2_writer *writer;
         struct view view = view_make(3, 2);
         const struct ws2_filter filter = view_filter(&view);
-        char path[64];
-        const int fd = memory_file(&in, path);
         atomic_store(&marks_freed, 0);
-        assert_int_equal(ws2_reader_open(&reader, path, &error), 0);
-        assert_int_equal(ws2_writer_open(&writer, "/dev/full", 3, &error), 0);
-        assert_int_equal(ws2_filter_run(&filter, reader, writer, threads, &error), WS2_ERR_SYSTEM);
-        assert_non_null(strstr(error.text, "/dev/full: cannot write"));
+        run_to_full_disk(&filter, &in, threads);
         assert_int_equal(view.done, 0);
         assert_int_equal(atomic_load(&marks_freed), atomic_load(&view.made));
-        ws2_writer_abandon(writer);
-        ws2_reader_close(reader);
-        close(fd);
     }
     bytes_free(&in);
 }
@@ -800,28 +796,6 @@ static size_t end_of_record(const struct bytes *in, int n)
     return (size_t)(at - 8 - in->data);
 }
 
-/* Runs the view from one pipe to another in a process of its own. */
-static pid_t start_view(struct view *view, const int from[2], const int to[2])
-{
-    const pid_t child = fork();
-    assert_true(child >= 0);
-    if (child != 0)
-        return child;
-    struct ws2_error error = {0};
-    struct ws2_reader *reader;
-    struct ws2_writer *writer;
-    const struct ws2_filter filter = view_filter(view);
-    dup2(from[0], STDIN_FILENO);
-    dup2(to[1], STDOUT_FILENO);
-    close(from[1]);
-    close(to[0]);
-    if (ws2_reader_open(&reader, "-", &error) != 0 || ws2_writer_open(&writer, "-", 3, &error) != 0 ||
-        ws2_filter_run(&filter, reader, writer, 2, &error) != 0 || ws2_writer_close(writer, &error) != 0)
-        _exit(1);
-    ws2_reader_close(reader);
-    _exit(0);
-}
-
 /* Record t leaves when record t + reach has come, though the producer has not gone on. */
 static void a_record_leaves_with_its_window(void **state)
 {
@@ -834,7 +808,8 @@ static void a_record_leaves_with_its_window(void **state)
     assert_int_equal(pipe(from), 0);
     assert_int_equal(pipe(to), 0);
     view = view_make(REACH, 2);
-    const pid_t child = start_view(&view, from, to);
+    const struct ws2_filter filter = view_filter(&view);
+    const pid_t child = start_filter(&filter, from, to);
     close(from[0]);
     close(to[1]);
     unsigned char *back = malloc(whole.out.size);

@@ -8,6 +8,7 @@
 #include <cmocka.h>
 
 #include "motion/motion.h"
+#include "plane_help.h"
 
 enum { H = 12, W = 40, PIXELS = H * W, CLASSES = 2, FRAMES = 7, REACH = 3 };
 
@@ -198,22 +199,12 @@ static void random_clip(struct clip *clip)
     clip->weighed = true;
 }
 
-static double sample(const float *in, double x, double y)
-{
-    double sum = 0;
-    for (int j = (int)floor(y); j <= (int)floor(y) + 1; j++)
-        for (int i = (int)floor(x); i <= (int)floor(x) + 1; i++)
-            if (i >= 0 && i < W && j >= 0 && j < H)
-                sum += (1 - fabs(x - i)) * (1 - fabs(y - j)) * in[j * W + i];
-    return sum;
-}
-
 static double sample_u8(const uint8_t *in, double x, double y)
 {
     float plane[PIXELS];
     for (int i = 0; i < PIXELS; i++)
         plane[i] = in[i];
-    return sample(plane, x, y);
+    return plane_sample(plane, H, W, x, y);
 }
 
 static bool inside(double x, double y)
@@ -231,7 +222,8 @@ static double neighbour(const struct clip *clip, const struct ws2_fuse *fuse, in
     bool in = true;
     for (int j = 0; j < abs(k); j++) {
         const int at = t + j * step;
-        const double u = sample(clip->flow[at][way], x, y), v = sample(clip->flow[at][way] + PIXELS, x, y);
+        const double u = plane_sample(clip->flow[at][way], H, W, x, y),
+                     v = plane_sample(clip->flow[at][way] + PIXELS, H, W, x, y);
         known *= weighed ? sample_u8(clip->valid[at][way], x, y) : 1;
         x += u;
         y += v;
@@ -240,7 +232,7 @@ static double neighbour(const struct clip *clip, const struct ws2_fuse *fuse, in
             break;
     }
     *share = !in ? 0 : fuse->merge == WS2_FUSE_CONFIDENCE ? known : known >= 0.5;
-    return in ? sample(clip->maps[t + k] + c * PIXELS, x, y) : 0;
+    return in ? plane_sample(clip->maps[t + k] + c * PIXELS, H, W, x, y) : 0;
 }
 
 static double truth(const struct clip *clip, const struct ws2_fuse *fuse, int t, int c, int i)

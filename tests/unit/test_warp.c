@@ -10,6 +10,7 @@
 #include "fixture_help.h"
 #include "image/image.h"
 #include "motion/motion.h"
+#include "plane_help.h"
 
 static void fill_flow(float *flow, int64_t pixels, float u, float v)
 {
@@ -126,17 +127,6 @@ static void wild_flows_lead_outside(void **state)
     }
 }
 
-/* One sample as the formula has it. */
-static double sample(const float *in, int height, int width, double x, double y)
-{
-    double sum = 0;
-    for (int j = (int)floor(y); j <= (int)floor(y) + 1; j++)
-        for (int i = (int)floor(x); i <= (int)floor(x) + 1; i++)
-            if (i >= 0 && i < width && j >= 0 && j < height)
-                sum += (1 - fabs(x - i)) * (1 - fabs(y - j)) * in[j * width + i];
-    return sum;
-}
-
 /* Rows longer than the pieces that are worked on at a time. */
 static void long_rows_are_warped_too(void **state)
 {
@@ -151,7 +141,7 @@ static void long_rows_are_warped_too(void **state)
     int all = 0;
     for (int i = 0; i < ALL; i++) {
         const double x = (double)(float)(i % LONG + flow[i]), y = (double)(float)(i / LONG + flow[ALL + i]);
-        assert_float_equal(out[i], sample(in, LOW, LONG, x, y), 1e-6);
+        assert_float_equal(out[i], plane_sample(in, LOW, LONG, x, y), 1e-6);
         assert_int_equal(valid[i], x >= 0 && x <= LONG - 1 && y >= 0 && y <= LOW - 1);
         assert_float_equal(inside[i], valid[i] ? out[i] : 0, 1e-6);
         all += valid[i];

@@ -14,7 +14,7 @@ start_up() { # program: median of 51 runs in ms
 slowest=0
 for program in "$B"/bin/ws2-*; do
     name=$(basename "$program")
-    case $name in ws2-train | ws2-cam) continue ;; esac
+    case $name in ws2-train | ws2-cam | ws2-raft) continue ;; esac
     ms=$(start_up "$name")
     slowest=$(awk "BEGIN { print ($ms > $slowest ? $ms : $slowest) }")
     [ "$name" = ws2-ls ] && print "start-up of ws2-ls" "$ms" ms

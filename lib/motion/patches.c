@@ -20,13 +20,9 @@ INLINE row8 load8(const float *from)
     return v;
 }
 
-INLINE void store8(float *to, row8 v)
+INLINE float sum8(const row8 *p)
 {
-    __builtin_memcpy(to, &v, sizeof v);
-}
-
-INLINE float sum8(row8 v)
-{
+    const row8 v = *p;
     return ((v[0] + v[4]) + (v[2] + v[6])) + ((v[1] + v[5]) + (v[3] + v[7]));
 }
 
@@ -77,11 +73,11 @@ INLINE void patch_take(struct patch *patch, const struct level *level, int x, in
         yy += gy * gy;
     }
     const float n = PATCH * PATCH;
-    patch->mean_gx = sum8(sx) / n;
-    patch->mean_gy = sum8(sy) / n;
-    patch->xx = sum8(xx) - n * patch->mean_gx * patch->mean_gx;
-    patch->xy = sum8(xy) - n * patch->mean_gx * patch->mean_gy;
-    patch->yy = sum8(yy) - n * patch->mean_gy * patch->mean_gy;
+    patch->mean_gx = sum8(&sx) / n;
+    patch->mean_gy = sum8(&sy) / n;
+    patch->xx = sum8(&xx) - n * patch->mean_gx * patch->mean_gx;
+    patch->xy = sum8(&xy) - n * patch->mean_gx * patch->mean_gy;
+    patch->yy = sum8(&yy) - n * patch->mean_gy * patch->mean_gy;
 }
 
 /* Mean squared difference with the patch at `place`, the mean difference taken out. */
@@ -93,8 +89,8 @@ INLINE float patch_cost(const struct patch *patch, const struct place *place, pt
         s += d;
         ss += d * d;
     }
-    const float n = PATCH * PATCH, mean = sum8(s) / n;
-    return sum8(ss) / n - mean * mean;
+    const float n = PATCH * PATCH, mean = sum8(&s) / n;
+    return sum8(&ss) / n - mean * mean;
 }
 
 /* The same, and the sums of derivative times difference. */
@@ -109,10 +105,10 @@ INLINE float patch_slope(const struct patch *patch, const struct place *place, p
         sx += patch->gx[j] * d;
         sy += patch->gy[j] * d;
     }
-    const float n = PATCH * PATCH, sum = sum8(s), mean = sum / n;
-    *bx = sum8(sx) - patch->mean_gx * sum;
-    *by = sum8(sy) - patch->mean_gy * sum;
-    return sum8(ss) / n - mean * mean;
+    const float n = PATCH * PATCH, sum = sum8(&s), mean = sum / n;
+    *bx = sum8(&sx) - patch->mean_gx * sum;
+    *by = sum8(&sy) - patch->mean_gy * sum;
+    return sum8(&ss) / n - mean * mean;
 }
 
 /* ---- one patch -------------------------------------------------------------------------------------------------- */
@@ -437,16 +433,18 @@ void ws2_patches_search(const struct level *a, const struct level *b, const stru
 /* ---- from patches to pixels ------------------------------------------------------------------------------------ */
 
 /* 1 / max(|d - mean|, 1): patches count for a pixel by how well they explain it. */
-INLINE row8 confidence8(row8 d, float mean)
+INLINE row8 confidence8(const row8 *d, float mean)
 {
     const row8 one = {1, 1, 1, 1, 1, 1, 1, 1};
-    const bits8 size = (bits8)(d - mean) & 0x7fffffff, larger = (row8)size > one;
+    const bits8 size = (bits8)(*d - mean) & 0x7fffffff, larger = (row8)size > one;
     return one / (row8)((size & larger) | ((bits8)one & ~larger));
 }
 
-INLINE void add8(float *to, row8 v)
+/* to += factor * v */
+INLINE void add8(float *to, const row8 *v, float factor)
 {
-    store8(to, load8(to) + v);
+    const row8 sum = load8(to) + factor * *v;
+    __builtin_memcpy(to, &sum, sizeof sum);
 }
 
 /* Adds weight times flow, and the weights, of one patch to the planes, where it lies inside. */
@@ -461,14 +459,14 @@ INLINE void patch_spread(const struct level *a, const struct level *b, struct ce
         d[j] = sample8(&place, b->stride, j) - load8(a->image + (cell.y + j) * a->stride + cell.x);
         s += d[j];
     }
-    const float mean = sum8(s) / (PATCH * PATCH);
+    const float mean = sum8(&s) / (PATCH * PATCH);
     for (int j = cell.y < 0 ? -cell.y : 0; j < PATCH && cell.y + j < a->height; j++) {
         const int64_t p = (int64_t)(cell.y + j) * a->width + cell.x;
-        const row8 w = confidence8(d[j], mean);
+        const row8 w = confidence8(&d[j], mean);
         if (right - left == PATCH) {
-            add8(u + p, w * pu);
-            add8(v + p, w * pv);
-            add8(weight + p, w);
+            add8(u + p, &w, pu);
+            add8(v + p, &w, pv);
+            add8(weight + p, &w, 1);
             continue;
         }
         for (int i = left; i < right; i++) {

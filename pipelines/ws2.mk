@@ -196,8 +196,8 @@ iou: $(IOU)
 method = $(firstword $(subst /, ,$1))
 below = $(patsubst $(call method,$1)/%,%,$1)
 
-# Not divided by their maxima, so that a neighbour's weak map stays weak; those of Frame-to-Frame are (METHODS of Lee et
-# al.: activations of each frame by itself).
+# Not divided by their maxima, so that a neighbour's weak map stays weak; but those of Frame-to-Frame are, which merges
+# finished maps.
 $(OUT)/cam/%.ws2:
 	@mkdir -p $(@D)
 	@ws2-cam --method $(call maps,$(call method,$*)) $(if $(filter f2f,$(call method,$*)),,--raw) --scales $(SCALES) \

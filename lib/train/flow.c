@@ -1,5 +1,6 @@
 /*
- * Flow on its way from a frame to the grid of the class maps: METHODS 7.2, and mirrored with the pictures.
+ * Flow on its way from a frame to the grid of the class maps, and mirrored with the pictures. The values are those of
+ * ws2_flow_resize (lib/motion); here only the few half floats that a small grid needs are read, not the whole frame.
  */
 #include "train/internal.h"
 

@@ -8,8 +8,8 @@
 int ws2_clips_read(struct ws2_clips *clips, int clip, int64_t frame, struct ws2_record *record,
                    struct ws2_error *error);
 
-/* A flow f16 [2,height,width] in pixels as f32 [2,cells,cells] in cells of a map that covers the same frame: bilinear, u times
- * cells/width, v times cells/height. False when a value it needs is no finite number. */
+/* A flow f16 [2,height,width] in pixels as f32 [2,cells,cells] in cells of a map that covers the same frame: bilinear,
+ * u times cells/width, v times cells/height. False when a value it needs is no finite number. */
 bool ws2_flow_to_cells(float *out, const uint16_t *flow, int width, int height, int cells);
 /* The flow f32 [2,cells,cells] of pictures that are mirrored left to right (x), upside down (y). */
 void ws2_flow_mirror(float *flow, int cells, bool x, bool y);

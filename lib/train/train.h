@@ -1,7 +1,6 @@
 /*
  * train: from stream files to the weights of a classifier. Clips (which frames there are), the loader (seeded
- * samples, decoded and augmented ahead of the network), losses, optimiser recipes, checkpoints and the
- * training loop.
+ * samples, decoded and augmented ahead of the network), losses, optimisers, checkpoints and the training loop.
  *
  * What is learnt, from nothing but two cameras: frames `after` the sorter against frames `before` it, with
  * the belt taken out, and, as third class, the belt alone (WS2 section 4). Class numbers are alphabetical,
@@ -9,8 +8,8 @@
  *
  * Methods: WS2_METHOD_STANDARD, logits and cross-entropy. All others have class maps whose means are the logits, and
  * the multi-label soft margin loss: PLAIN, nothing else; PUZZLE, maps of quarters must agree (Puzzle-CAM, Jo and Yu
- * 2021); TEMPORAL, maps of the neighbouring frames must agree; POF, both (Puzzle Optical
- * Flow CAM, Marelli et al. 2025).
+ * 2021); TEMPORAL, maps of the neighbouring frames must agree; POF, both (Puzzle Optical Flow CAM, Marelli et al.
+ * 2025).
  *
  * Errors: 0 or a count on success, else a ws2_status with the message in `error`, beginning with the file and
  * sequence where one is to blame. Files appear atomically. Threads: one object belongs to one thread; the
@@ -253,9 +252,9 @@ struct nn_tensor *ws2_maps_normalise(struct nn *nn, struct nn_tensor *maps);
  * the right, plane 1 down. Cell x lies at 2x/(w-1) - 1 with corners aligned, which is the place (2x+1)/w - 1 without;
  * the latter is computed, since it is exact where w is a power of two and defined for a single cell. Without flow the
  * maps stay what they are.
- * compat, as the papers' code has it: the coordinate of the former convention is read in the latter, so that the source is
- * x w/(w-1) - 1/2, and what is not wholly inside (weight of existing cells < 0.9999) becomes 0: without motion the outer
- * ring. Needs two cells a side.
+ * compat, as the papers' code has it: the coordinate of the former convention is read in the latter, so that the
+ * source is x w/(w-1) - 1/2, and what is not wholly inside (weight of existing cells < 0.9999) becomes 0: without motion
+ * the outer ring. Needs two cells a side.
  */
 struct nn_tensor *ws2_maps_warp(struct nn *nn, struct nn_tensor *maps, struct nn_tensor *flow, bool compat);
 
@@ -341,7 +340,8 @@ struct ws2_train_options {
 };
 
 /* Adds all that decides the result, but for the network and its first weights: method, mean, std, background, loss,
- * warp (methods with triplets), optimiser, schedule, batch, augment, samples, seed. A resumed run must agree in every entry. */
+ * warp (methods with triplets), optimiser, schedule, batch, augment, samples, seed. A resumed run must agree in every
+ * entry. */
 int ws2_train_describe(struct ws2_meta *meta, const struct ws2_loader *train, const struct ws2_loader *val,
                        const struct ws2_train_options *options);
 

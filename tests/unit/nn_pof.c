@@ -52,7 +52,7 @@ static void warp_plain(void **state)
     nn_close(nn);
 }
 
-/* METHODS 7.3: on 16 cells the papers' identity samples at -0.5, 0.57, ..., 14.43, 15.5, and the ring becomes 0. */
+/* On 16 cells the papers' identity samples at -0.5, 0.57, ..., 14.43, 15.5, and the ring becomes 0. */
 static void warp_compat(void **state)
 {
     (void)state;

@@ -36,7 +36,7 @@ endif
 
 # Items of about 60 pixels and maps of 8 x 8 cells; the belt moves 19 pixels a frame, 1.2 cells, as it does on the papers'
 # line with maps of 16 x 16. Nothing here was chosen on true masks of these
-# clips: fill and scales are those of `make demo`, found on another seed.
+# clips: fill and scales are those of `make demo`, found on another seed. See README for what came of it.
 ifeq ($(DATA),)
 SYNTH ?= --preset clear --size 128 --frames 16 --speed 0.15 --scale 2 --density 5 --hue 0 --clear 0 \
          --clips 24 --val-clips 6 --test-clips 6

@@ -13,7 +13,7 @@ static struct {
     int method, backbone, stride, background, fill, bg_source, optimiser, recipe, ramp, loss, compare, flip;
     int64_t classes, size, batch, patience;
     double epochs, jitter, hue, val_share;
-    bool balance, resume, check;
+    bool balance, centres, resume, check;
     struct ws2_loss_options weights;
     struct ws2_optimiser_options rates;
     const char *init, *log, *output, *evaluate;
@@ -61,6 +61,7 @@ static const struct ws2_option options[] = {
     {"jitter", 0, WS2_OPT_REAL, &o.jitter, "X", "brightness, contrast, saturation 1-X..1+X", 0, 0, 0.99},
     {"hue", 0, WS2_OPT_REAL, &o.hue, "X", "hue shift -X..X turns", 0, 0, 0.5},
     {"flip", 0, WS2_OPT_CHOICE, &o.flip, "none|h|v|hv", "mirror pictures by chance", 0, 0, 0},
+    {"centres", 0, WS2_OPT_FLAG, &o.centres, NULL, "only frames between two others", 0, 0, 0},
     {"balance", 0, WS2_OPT_FLAG, &o.balance, NULL, "as many pictures of each class", 0, 0, 0},
     {"validation", 0, WS2_OPT_LIST, &o.validation, "FILE", "file to validate on, repeatable", 0, 0, 0},
     {"val-share", 0, WS2_OPT_REAL, &o.val_share, "X", "else this share of the sequences", 0, 0.001, 0.9},
@@ -119,6 +120,7 @@ static struct ws2_loader_options loader_options(const struct ws2_common *common)
                                        .margin = 5,
                                        .size = (int)o.size,
                                        .balance = o.balance,
+                                       .centres = o.centres,
                                        .jitter = o.jitter,
                                        .hue = o.hue,
                                        .flip_x = o.flip == 1 || o.flip == 3,

@@ -17,7 +17,7 @@ static int describe_data(struct ws2_meta *meta, const struct ws2_loader *train, 
     bad |= ws2_meta_set(meta, "batch", "%d%s", l->batch, l->balance ? " balanced" : "");
     bad |= ws2_meta_set(
         meta, "samples", "%s%lld after, %lld before, %lld bg; validation %lld",
-        l->triplets ? "triplets: " : "", (long long)ws2_loader_class_samples(train, WS2_CLASS_AFTER),
+        l->triplets ? "triplets: " : l->centres ? "centres: " : "", (long long)ws2_loader_class_samples(train, WS2_CLASS_AFTER),
         (long long)ws2_loader_class_samples(train, WS2_CLASS_BEFORE),
         (long long)ws2_loader_class_samples(train, WS2_CLASS_BG), (long long)ws2_loader_samples(val));
     bad |= ws2_meta_set(meta, "seed", "%lld", (long long)l->seed);

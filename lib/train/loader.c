@@ -62,11 +62,11 @@ const char *ws2_class_name(int index)
 
 /* ---- which samples ---------------------------------------------------------------------------------------- */
 
-/* Every step-th frame of the clip; of triplets only frames between two others. */
+/* Every step-th frame of the clip; of triplets, and where asked for, only frames between two others. */
 static int add_samples(struct ws2_loader *loader, int clip, int label, int64_t step)
 {
     const int64_t frames = ws2_clips_at(loader->clips, clip)->frames;
-    const int64_t first = loader->options.triplets, end = frames - first;
+    const int64_t first = loader->options.triplets || loader->options.centres, end = frames - first;
     const int64_t more = (frames + step - 1) / step;
     void *grown = loader->sample;
     size_t bytes;
@@ -140,7 +140,7 @@ static int list_samples(struct ws2_loader *loader, const bool *use, struct ws2_e
     for (int c = 0; status == WS2_OK && c < o->classes; c++) {
         if (ws2_loader_class_samples(loader, c) == 0)
             status = ws2_fail(error, WS2_ERR_INPUT, "no %s frames%s among the %s files", ws2_class_name(c),
-                              o->triplets ? " with one before and one after them" : "",
+                              o->triplets || o->centres ? " with one before and one after them" : "",
                               o->training ? "training" : "validation or test");
     }
     return status;

@@ -90,6 +90,7 @@ struct ws2_loader_options {
     int64_t seed;
     int batch;
     int threads;   /* that decode ahead, >= 1; at most two batches are ahead */
+    bool centres;  /* a sample is a frame that could be the centre of a triplet, alone */
     bool triplets; /* a sample is three frames in a row; else one */
     int cells;     /* of triplets: side of the class maps, to whose grid flow is brought */
 };

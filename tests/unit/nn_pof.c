@@ -582,6 +582,27 @@ static void triplets(void **state)
     assert_int_equal(triple.count, 3 + 2 + 4 + 1 + 2 + 1 + 2 + 1);
 }
 
+/* Frames that could be centres, alone: what triplets show in the middle, in the same order. */
+static void centres(void **state)
+{
+    (void)state;
+    static struct copy single, triple;
+    for (int training = 0; training < 2; training++) {
+        struct ws2_loader_options o = triplet_options(3, training, SIDE / 4);
+        o.jitter = 0;
+        load_epoch(belt_files, 2, &o, 0, &triple);
+        o = loader_options(3, training);
+        o.jitter = 0;
+        o.centres = true;
+        load_epoch(belt_files, 2, &o, 0, &single);
+        assert_int_equal(single.count, triple.count);
+        for (int i = 0; i < single.count; i++) {
+            assert_int_equal(single.label[i], triple.label[i]);
+            assert_memory_equal(single.rgb[0][i], triple.rgb[0][i], sizeof single.rgb[0][0]);
+        }
+    }
+}
+
 /* Each frame of a triplet is jittered by itself; the belt drawn for it is one. */
 static void jitter_and_belt(void **state)
 {
@@ -926,22 +947,12 @@ static void signs_on_a_belt(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(warp_plain),
-        cmocka_unit_test(warp_compat),
-        cmocka_unit_test(warp_golden),
-        cmocka_unit_test(flow_to_cells),
-        cmocka_unit_test(pof_steps),
-        cmocka_unit_test(still),
-        cmocka_unit_test(ring),
-        cmocka_unit_test(differences),
-        cmocka_unit_test(weightless),
-        cmocka_unit_test(triplets),
-        cmocka_unit_test(jitter_and_belt),
-        cmocka_unit_test(flips),
-        cmocka_unit_test(any_threads),
-        cmocka_unit_test(refusals),
-        cmocka_unit_test(signs),
-        cmocka_unit_test(signs_on_a_belt),
+        cmocka_unit_test(warp_plain),    cmocka_unit_test(warp_compat),     cmocka_unit_test(warp_golden),
+        cmocka_unit_test(flow_to_cells), cmocka_unit_test(pof_steps),       cmocka_unit_test(still),
+        cmocka_unit_test(ring),          cmocka_unit_test(differences),     cmocka_unit_test(weightless),
+        cmocka_unit_test(triplets),      cmocka_unit_test(centres),         cmocka_unit_test(jitter_and_belt),
+        cmocka_unit_test(flips),         cmocka_unit_test(any_threads),     cmocka_unit_test(refusals),
+        cmocka_unit_test(signs),         cmocka_unit_test(signs_on_a_belt),
     };
     return cmocka_run_group_tests(tests, make_belt, remove_folder);
 }

@@ -1,14 +1,15 @@
-# make fuzz [FUZZ_SECONDS=60]: feeds the readers of streams and of weight files with what libFuzzer invents, so long each
-# (clang and its runtime library are needed). Without clang, build/fuzz/replay-* run files, such as crashes found
-# elsewhere.
+# make fuzz [FUZZ_SECONDS=60]: feeds the readers of streams, weight files and flow files with what libFuzzer invents,
+# so long each (clang and its runtime library are needed). Without clang, build/fuzz/replay-* run files, such as crashes
+# found elsewhere.
 
 FUZZ_SECONDS ?= 60
 FUZZ := build/fuzz
-FUZZ_TARGETS := stream weights
+FUZZ_TARGETS := stream weights flow
 FUZZ_stream := $(wildcard lib/stream/*.c lib/base/*.c lib/pool/*.c)
 FUZZ_weights := $(wildcard lib/base/*.c) $(addprefix lib/nn/,weights.c safetensors.c pytorch.c pickle.c zip.c digest.c basics.c)
+FUZZ_flow := $(wildcard lib/image/*.c lib/base/*.c lib/pool/*.c)
 FUZZ_FLAGS := -std=gnu11 -g -O1 -Ilib -I. -D_GNU_SOURCE -pthread -fno-omit-frame-pointer
-FUZZ_LIBS := -ljansson -lzstd -lxxhash -lm
+FUZZ_LIBS := -lavformat -lavcodec -lswscale -lavutil -lpng -lz -ljpeg -ljansson -lzstd -lxxhash -lm
 FUZZ_SEEDS_weights := $(wildcard tests/golden/weights/*)
 
 .SECONDEXPANSION:

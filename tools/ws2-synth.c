@@ -12,7 +12,7 @@
 /* What the command line says; NULL leaves it to the preset. */
 static struct {
     const char *size, *seq, *density, *items, *tensors, *dataset;
-    int64_t frames, rate, plant, clips, val_clips, test_clips, quality;
+    int64_t frames, rate, plant, clips, val_clips, test_clips, test_frames, quality;
     int role, preset, direction, difference;
     bool video;
 } want = {
@@ -55,6 +55,8 @@ static const struct ws2_option options[] = {
     {"val-clips", 0, WS2_OPT_INT, &want.val_clips, "N", "data set: validation clips per camera", false, 0,
      60000},
     {"test-clips", 0, WS2_OPT_INT, &want.test_clips, "N", "data set: test clips per camera", false, 0, 60000},
+    {"test-frames", 0, WS2_OPT_INT, &want.test_frames, "N", "data set: frames of test clips, else as of all",
+     false, 1, 1000000},
     {"video", 0, WS2_OPT_FLAG, &want.video, NULL, "data set: mp4 instead of jpg, but for the test", false, 0,
      0},
     {"quality", 0, WS2_OPT_INT, &want.quality, "N", "data set: JPEG quality", false, 1, 100},
@@ -237,6 +239,7 @@ static int make_dataset(const struct ws2_common *common, const struct ws2_synth_
     const struct ws2_synth_dataset dataset = {.config = *config,
                                               .cutouts = cutouts,
                                               .frames = want.frames,
+                                              .test_frames = want.test_frames,
                                               .clips = {want.clips, want.val_clips, want.test_clips},
                                               .video = want.video,
                                               .rate = want.rate,

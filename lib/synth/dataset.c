@@ -163,20 +163,22 @@ static int write_folder(const struct ws2_synth *synth, const struct ws2_synth_da
 static int write_clip(const struct maker *maker, struct clip *clip, const struct ws2_synth *synth,
                       const char *name)
 {
-    const struct ws2_synth_dataset *dataset = maker->dataset;
+    struct ws2_synth_dataset dataset = *maker->dataset;
     struct ws2_error *error = &clip->error;
     char parent[PATH_ROOM], path[PATH_ROOM];
     int status = 0;
+    if (clip->split == TEST && dataset.test_frames > 0)
+        dataset.frames = dataset.test_frames;
     if (clip->split == TEST) {
         status = join(parent, error, "%s/test_set/masks/%s", maker->folder, role_name[clip->role]);
         if (status == 0)
-            status = write_folder(synth, dataset, parent, name, true, error);
+            status = write_folder(synth, &dataset, parent, name, true, error);
     }
     if (status == 0)
         status =
             join(parent, error, "%s/%s/%s", maker->folder, split_folder[clip->split], role_name[clip->role]);
-    if (status < 0 || clip->split == TEST || !dataset->video)
-        return status < 0 ? status : write_folder(synth, dataset, parent, name, false, error);
+    if (status < 0 || clip->split == TEST || !dataset.video)
+        return status < 0 ? status : write_folder(synth, &dataset, parent, name, false, error);
 
     const struct ws2_synth_config *config = ws2_synth_config_of(synth);
     struct ws2_image image = {0};
@@ -186,7 +188,7 @@ static int write_clip(const struct maker *maker, struct clip *clip, const struct
     if (status == 0)
         status = ws2_image_reset(&image, (int)config->width, (int)config->height, 3, error);
     if (status == 0)
-        status = write_video(synth, dataset, path, &image, error);
+        status = write_video(synth, &dataset, path, &image, error);
     ws2_image_free(&image);
     return status;
 }
@@ -233,13 +235,13 @@ static char *settings_text(const struct ws2_synth_dataset *dataset)
     char *text;
     const int length = asprintf(
         &text,
-        "version=%s\nsize=%lldx%lld\nframes=%lld\nseed=%llu\nplant=%llu\ndirection=%d\ncamera-difference=%"
-        "d\nspeed=%.10g\n"
-        "density=%.10g\noverlap=%.10g\nscale=%.10g\nunwanted=%.10g\nmiss=%.10g\nclear=%.10g\nhue=%.10g\n"
-        "print=%.10g\nrolling=%.10g\nsliding=%.10g\nnoise=%.10g\ndrift=%.10g\noptics=%.10g\nitems=%"
-        "08x\nquality=%d\nvideo="
-        "%d\nrate=%lld\n",
+        "version=%s\nsize=%lldx%lld\nframes=%lld\ntest-frames=%lld\nseed=%llu\nplant=%llu\n"
+        "direction=%d\ncamera-difference=%d\nspeed=%.10g\ndensity=%.10g\noverlap=%.10g\nscale=%.10g\n"
+        "unwanted=%.10g\nmiss=%.10g\nclear=%.10g\nhue=%.10g\nprint=%.10g\nrolling=%.10g\n"
+        "sliding=%.10g\nnoise=%.10g\ndrift=%.10g\noptics=%.10g\nitems=%08x\nquality=%d\nvideo=%d\n"
+        "rate=%lld\n",
         WS2_VERSION, (long long)c->width, (long long)c->height, (long long)dataset->frames,
+        (long long)(dataset->test_frames > 0 ? dataset->test_frames : dataset->frames),
         (unsigned long long)c->seed, (unsigned long long)c->plant, (int)c->direction, (int)c->difference,
         c->speed, c->density, c->overlap, c->scale, c->unwanted, c->miss, c->clear, c->hue, c->print,
         c->rolling, c->sliding, c->noise, c->drift, c->optics,
@@ -309,6 +311,9 @@ static int check_dataset(const struct ws2_synth_dataset *dataset, struct ws2_err
     if (dataset->frames < 1 || dataset->frames > 1000000)
         return ws2_fail(error, WS2_ERR_USAGE, "%lld frames in a clip: not 1 to 1000000",
                         (long long)dataset->frames);
+    if (dataset->test_frames < 0 || dataset->test_frames > 1000000)
+        return ws2_fail(error, WS2_ERR_USAGE, "%lld frames in a test clip: not 0 to 1000000",
+                        (long long)dataset->test_frames);
     for (int split = 0; split < SPLITS; split++) {
         if (dataset->clips[split] < 0 || dataset->clips[split] > 60000)
             return ws2_fail(error, WS2_ERR_USAGE, "%lld clips: not 0 to 60000",

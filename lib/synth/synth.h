@@ -180,11 +180,12 @@ int64_t ws2_synth_id_period(const struct ws2_synth *synth);
 struct ws2_synth_dataset {
     struct ws2_synth_config config; /* seed: of the whole set; each clip has its own stretch of belt */
     const struct ws2_cutouts *cutouts;
-    int64_t frames;   /* per clip */
-    int64_t clips[3]; /* training, validation, test: clips per camera */
-    bool video;       /* training and validation clips as video_NNN.mp4 */
-    int64_t rate;     /* frames per second of the videos */
-    int quality;      /* JPEG 1..100 */
+    int64_t frames;      /* per clip */
+    int64_t test_frames; /* per test clip; 0: as many as in the others */
+    int64_t clips[3];    /* training, validation, test: clips per camera */
+    bool video;          /* training and validation clips as video_NNN.mp4 */
+    int64_t rate;        /* frames per second of the videos */
+    int quality;         /* JPEG 1..100 */
     int threads;
     void (*progress)(int64_t done, const char *extra); /* clips done, NULL; called in turn; may be NULL */
 };

@@ -15,11 +15,14 @@ static int describe_data(struct ws2_meta *meta, const struct ws2_loader *train, 
     bad |= ws2_meta_set(meta, "augment", "jitter %g, hue %g, flip %s", l->jitter, l->hue,
                         flip[l->flip_x + 2 * l->flip_y]);
     bad |= ws2_meta_set(meta, "batch", "%d%s", l->batch, l->balance ? " balanced" : "");
-    bad |= ws2_meta_set(
-        meta, "samples", "%s%lld after, %lld before, %lld bg; validation %lld",
-        l->triplets ? "triplets: " : l->centres ? "centres: " : "", (long long)ws2_loader_class_samples(train, WS2_CLASS_AFTER),
-        (long long)ws2_loader_class_samples(train, WS2_CLASS_BEFORE),
-        (long long)ws2_loader_class_samples(train, WS2_CLASS_BG), (long long)ws2_loader_samples(val));
+    bad |= ws2_meta_set(meta, "samples", "%s%lld after, %lld before, %lld bg; validation %lld",
+                        l->triplets  ? "triplets: "
+                        : l->centres ? "centres: "
+                                     : "",
+                        (long long)ws2_loader_class_samples(train, WS2_CLASS_AFTER),
+                        (long long)ws2_loader_class_samples(train, WS2_CLASS_BEFORE),
+                        (long long)ws2_loader_class_samples(train, WS2_CLASS_BG),
+                        (long long)ws2_loader_samples(val));
     bad |= ws2_meta_set(meta, "seed", "%lld", (long long)l->seed);
     return bad;
 }
@@ -28,6 +31,7 @@ static int describe_data(struct ws2_meta *meta, const struct ws2_loader *train, 
 static int describe_loss(struct ws2_meta *meta, const struct ws2_loss_options *o)
 {
     static const char *const ramp[] = {"none", "none", "first", "second"};
+    static const char *const normalise[] = {"when fused", "before", "nowhere"};
     const bool tiles = ws2_method_has_tiles(o->method), triplets = ws2_method_has_triplets(o->method);
     char alpha[32] = "", beta[32] = "", rise[16] = "";
     if (o->method == WS2_METHOD_STANDARD)
@@ -44,7 +48,7 @@ static int describe_loss(struct ws2_meta *meta, const struct ws2_loss_options *o
                                                         : ", level feature");
     if (triplets)
         bad |= ws2_meta_set(meta, "warp", "%s, maps normalised %s", o->compat_warp ? "compat" : "plain",
-                            o->normalise_first ? "before" : "when fused");
+                            normalise[o->normalise]);
     return bad;
 }
 

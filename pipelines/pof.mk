@@ -10,8 +10,8 @@
 #
 # Tables, each a target, as OUT/NAME.tsv: `methods` (table 1: GradCAM, Frame-to-Frame, PuzzleCAM, POF-CAM), `ablation`
 # (table 2: neither reconstruction, temporal, spatial, both) and `bias` (table 3: accuracy with and without background);
-# `all` makes the first two. IoU in percent, of one frame (C) and of three (C3), and behind each its standard deviation
-# over the seeds.
+# `all` makes the first two. IoU in percent before the sorter, of one frame and of three, by both rules of ws2.mk (C, C3, T,
+# T3), and behind each its standard deviation over the seeds.
 
 SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
@@ -26,6 +26,8 @@ OUT ?=
 SEEDS ?= 1 2 3
 METHODS ?= gradcam f2f puzzle pof plain temporal
 RECIPE ?= pof
+# All networks learn from the frames that have two neighbours, so that they differ in their losses alone.
+TRAIN_OPTIONS ?= --centres
 JOBS ?= $(shell nproc)
 
 ifneq ($(filter-out help clean,$(or $(MAKECMDGOALS),all)),)
@@ -78,10 +80,10 @@ $(BIASES): $(OUT)/seed-%/bias/table.tsv: $(if $(DATA),,$(OUT)/seed-%/data/ws2-sy
 	@$(call run,$*) $@
 .NOTPARALLEL:
 
-spread = awk -F '\t' -v keys=$1 -v rows='$2' -f $(HERE)spread.awk
+spread = awk -F '\t' -v keys=$1 -v only=$3 -v rows='$2' -f $(HERE)spread.awk
 $(OUT)/methods.tsv: $(TABLES)
-	@$(call spread,1,gradcam f2f puzzle pof) $^ >$@.part && mv $@.part $@
+	@$(call spread,1,gradcam f2f puzzle pof,before) $^ >$@.part && mv $@.part $@
 $(OUT)/ablation.tsv: $(TABLES)
-	@$(call spread,1,plain=none temporal puzzle=spatial pof=both) $^ >$@.part && mv $@.part $@
+	@$(call spread,1,plain=none temporal puzzle=spatial pof=both,before) $^ >$@.part && mv $@.part $@
 $(OUT)/bias.tsv: $(BIASES)
-	@$(call spread,2,) $^ >$@.part && mv $@.part $@
+	@$(call spread,2) $^ >$@.part && mv $@.part $@

@@ -1,6 +1,7 @@
 # Equal tables of several seeds to one: the mean of every cell and, in a column behind it, the standard deviation over the
 # tables ("-" with one). The first `keys` columns name a row. -v rows="puzzle=spatial pof" chooses rows, in this order,
-# and may give them other names; empty: all. Columns without a single number are left out.
+# and may give them other names; empty: all. -v only=REGEX chooses columns by their titles. Columns without a single number
+# are left out.
 FNR == 1 {
     tables++
     columns = NF
@@ -17,7 +18,7 @@ FNR == 1 {
         order[++names] = name
     }
     for (i = keys + 1; i <= NF; i++) {
-        if ($i ~ /^-?[0-9.]+$/) {
+        if ($i ~ /^-?[0-9.]+$/ && title[i] ~ only) {
             count[name, i]++
             sum[name, i] += $i
             square[name, i] += $i * $i

@@ -20,13 +20,16 @@
 #   BATCH     32
 #   INIT      file with pretrained weights (see `make weights`), or none
 #   SCALES    of the input when maps are made, 0.5,1,2 (the papers: 0.2,0.5,1,2,4,6)
+#   LEVEL     of the second kind of masks, 0.3
 #   WITHIN    fg: cut the coarse masks to the foreground mask; empty as in the papers
 #   PICTURE   methods that the picture shows, METHODS;  BEFORE, AFTER: test sequences of each camera in it, 4 and 2
 #   JOBS      sequences at a time;  THREADS of the training;  DEVICE cpu, cuda, auto;  SEED
 #
 # Stages, each a target: read median bgmask flow train cam coarse iou; `all` ends with OUT/table.tsv and OUT/picture.png.
-# The table's C are masks from the maps of one frame, C3 from those of three: the neighbours' maps, warped by the flow and
-# merged by their maximum (POF-CAM, future work). f2f is such a merge by itself: C of five frames, C3 of three.
+# The table's C are masks from the maps of one frame, where the map of `before`, each divided by its maximum, is above those
+# of the other classes (the papers' code); T are masks where it is above LEVEL (their text). C3 and T3 are from the maps of three
+# frames: the neighbours' maps, warped by the flow and merged by their maximum (POF-CAM, future work). f2f is such a merge by
+# itself: C and T of five frames, C3 and T3 of three.
 # `bias` prints the accuracy of a classifier with and without background (POF-CAM, table 3).
 # Paths must not contain spaces.
 
@@ -52,6 +55,7 @@ INIT ?= none
 EPOCHS ?= $(if $(filter none,$(INIT)),75,25)
 BATCH ?= 32
 SCALES ?= 0.5,1,2
+LEVEL ?= 0.3
 WITHIN ?=
 PICTURE ?= $(METHODS)
 BEFORE ?= 4
@@ -62,7 +66,7 @@ DEVICE ?= cpu
 SEED ?= 42
 TRAIN_OPTIONS ?=
 , := ,
-SETTINGS := DATA OUT WORK METHODS SIZE BACKBONE STRIDE FILL CLASSES RECIPE FLOW INIT EPOCHS BATCH SCALES WITHIN PICTURE BEFORE AFTER \
+SETTINGS := DATA OUT WORK METHODS SIZE BACKBONE STRIDE FILL CLASSES RECIPE FLOW INIT EPOCHS BATCH SCALES LEVEL WITHIN PICTURE BEFORE AFTER \
             THREADS DEVICE SEED TRAIN_OPTIONS
 export WS2_LEVEL := 3
 # Threads that wait for each other in a busy loop take the processor from those that work.
@@ -190,7 +194,8 @@ cam: train
 	$(call each,$(CAM))
 coarse: cam flow
 	$(call each,$(COARSE) $(COARSE3))
-IOU := $(METHODS:%=$(OUT)/iou/%.coarse.tsv) $(METHODS:%=$(OUT)/iou/%.coarse3.tsv)
+KINDS := coarse coarse3 level level3
+IOU := $(foreach k,$(KINDS),$(METHODS:%=$(OUT)/iou/%.$k.tsv))
 iou: $(IOU)
 
 method = $(firstword $(subst /, ,$1))
@@ -208,7 +213,8 @@ $(OUT)/cam/%.ws2:
 # Maps $1 of every frame merged with those of $2 neighbours on either side; and masks from maps.
 fused = ws2-merge $(OUT)/cam/$1.ws2 $(WORK)/flow/$(call below,$1).ws2 | ws2-fuse -k $2 | \
   ws2-pick --drop flow.next,flow.next.valid,flow.prev,flow.prev.valid
-masks = ws2-coarse $(if $(WITHIN),--within $(WITHIN)) | ws2-pick --drop cam
+within = $(if $(WITHIN),--within $(WITHIN))
+masks = ws2-coarse $(within) | ws2-coarse --threshold $(LEVEL) --out level $(within) | ws2-pick --drop cam
 $(OUT)/coarse/%.ws2:
 	@mkdir -p $(@D)
 	@$(if $(filter f2f/%,$*),$(call fused,$*,2),cat $(OUT)/cam/$*.ws2) | $(masks) -o $@.part
@@ -219,14 +225,13 @@ $(OUT)/coarse3/%.ws2:
 	$(finish)
 
 # The papers score the middle frames of triplets only: the first and last of a sequence do not count.
-$(OUT)/iou/%.coarse.tsv: | coarse
-	@mkdir -p $(@D)
-	@ws2-iou --centre --by-seq $(filter $(OUT)/coarse/$*/%,$(COARSE)) >$@.part
-	@mv $@.part $@
-$(OUT)/iou/%.coarse3.tsv: | coarse
-	@mkdir -p $(@D)
-	@ws2-iou --centre --by-seq $(filter $(OUT)/coarse3/$*/%,$(COARSE3)) >$@.part
-	@mv $@.part $@
+define score
+$(OUT)/iou/%.$1$2.tsv: | coarse
+	@mkdir -p $$(@D)
+	@ws2-iou --centre --by-seq --mask $1 $$(filter $(OUT)/coarse$2/$$*/%,$$(COARSE$2)) >$$@.part
+	@mv $$@.part $$@
+endef
+$(foreach mask,coarse level,$(eval $(call score,$(mask),)) $(eval $(call score,$(mask),3)))
 
 # What masks would score that know nothing: the whole frame. And nothing of wanted and unwanted: all that lies on the
 # belt.

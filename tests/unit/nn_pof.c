@@ -2,6 +2,7 @@
 #include "models/resnet.h"
 #include "synth/synth.h"
 #include "train/internal.h"
+#include "clips_help.h"
 #include "train_help.h"
 
 /* ---- the warp --------------------------------------------------------------------------------------------- */
@@ -274,34 +275,6 @@ static void still(void **state)
     }
 }
 
-/* Maps of three equal planes: the brightness of the picture, 0 for black, `cell` pixels a cell. */
-struct bright {
-    struct nn_params *params;
-    int cell;
-};
-
-static void bright_forward(void *model, struct nn_tensor *images, bool training, struct nn_tensor **logits,
-                           struct nn_tensor **maps)
-{
-    const struct bright *bright = model;
-    struct nn *nn = nn_params_context(bright->params);
-    (void)training;
-    struct nn_tensor *weight = nn_from_f32(nn, ws2_shape_4(1, 3, 1, 1), nn_imagenet_std);
-    struct nn_tensor *x = nn_conv2d(nn, images, weight, NULL, nn_conv_square(1, 0, 1));
-    double mean = 0;
-    for (int c = 0; c < 3; c++)
-        mean += nn_imagenet_mean[c];
-    x = nn_avg_pool2d(nn, nn_add_scalar(nn, x, mean), bright->cell, bright->cell, 0);
-    *maps = nn_repeat(nn, x, ws2_shape_4(1, 3, 1, 1));
-    *logits = nn_global_avg_pool(nn, *maps);
-}
-
-static struct ws2_classifier bright_open(struct bright *bright, struct nn *nn, int cell)
-{
-    *bright = (struct bright){nn_params_new(nn), cell};
-    return (struct ws2_classifier){bright, bright->params, 3, bright_forward};
-}
-
 /* T12: with the papers' warp an evenly lit picture that does not move differs in the outer ring only. */
 static void ring(void **state)
 {
@@ -504,14 +477,6 @@ static void copy_epoch(struct ws2_loader *loader, int64_t epoch, struct copy *co
         fail_msg("%s", error.text);
 }
 
-static struct ws2_loader_options triplet_options(int classes, bool training, int cells)
-{
-    struct ws2_loader_options o = loader_options(classes, training);
-    o.triplets = true;
-    o.cells = cells;
-    return o;
-}
-
 static void load_epoch(const char *const *names, int count, const struct ws2_loader_options *o, int64_t epoch,
                        struct copy *copy)
 {
@@ -527,10 +492,9 @@ static void load_epoch(const char *const *names, int count, const struct ws2_loa
 
 static const char *const belt_files[] = {"b.ws2", "a.ws2"};
 
-static int make_belt(void **state)
+static int make_belt_files(void **state)
 {
-    (void)state;
-    if (make_scratch() < 0)
+    if (make_folder(state) < 0)
         return -1;
     struct clip_options before[] = {moving("b.ws2", "b0", WS2_ROLE_BEFORE, 5),
                                     moving("b.ws2", "b1", WS2_ROLE_BEFORE, 2),
@@ -739,27 +703,12 @@ static void any_threads(void **state)
     assert_memory_not_equal(first.rgb, again.rgb, sizeof first.rgb);
 }
 
-static void expect_refusal(const struct clip_options *o, const char *reason)
+static void expect_clip_refusal(const struct clip_options *o, const char *reason)
 {
-    struct ws2_clips *clips;
-    struct ws2_loader *loader;
-    struct ws2_error error = {0};
     const struct ws2_loader_options lo = triplet_options(2, false, 4);
     const char *const names[] = {o->file, "a.ws2"};
     write_clips(o, 1);
-    clips = open_clips(names, 2);
-    int got = ws2_loader_open(&loader, clips, NULL, &lo, &error);
-    if (got == 0) {
-        struct ws2_batch batch;
-        got = ws2_loader_start(loader, 0, &error);
-        while (got >= 0 && (got = ws2_loader_next(loader, &batch, &error)) == 1)
-            ;
-        ws2_loader_close(loader);
-    }
-    assert_int_equal(got, WS2_ERR_INPUT);
-    if (strstr(error.text, reason) == NULL)
-        fail_msg("'%s' does not say '%s'", error.text, reason);
-    ws2_clips_close(clips);
+    expect_refusal(names, 2, &lo, WS2_ERR_INPUT, reason);
 }
 
 static void refusals(void **state)
@@ -767,18 +716,18 @@ static void refusals(void **state)
     (void)state;
     struct clip_options o = moving("r.ws2", "r", WS2_ROLE_BEFORE, 4);
     o.flow = FLOW_NONE;
-    expect_refusal(&o, "r.ws2: r: no tensors flow.prev and flow.next of type f16");
+    expect_clip_refusal(&o, "r.ws2: r: no tensors flow.prev and flow.next of type f16");
     o.flow = FLOW_FLOAT;
-    expect_refusal(&o, "of type f16, needed for triplets of frames");
+    expect_clip_refusal(&o, "of type f16, needed for triplets of frames");
     o.flow = FLOW_ABSENT;
-    expect_refusal(&o, "r.ws2: r: frame 1: no tensor 'flow.prev'");
+    expect_clip_refusal(&o, "r.ws2: r: frame 1: no tensor 'flow.prev'");
     o.flow = FLOW_SHAPE;
-    expect_refusal(&o, "frame 1: flow.prev has shape [2,8,16], but rgb [16,16,3]");
+    expect_clip_refusal(&o, "frame 1: flow.prev has shape [2,8,16], but rgb [16,16,3]");
     o.flow = FLOW_NAN;
-    expect_refusal(&o, "frame 1: flow.prev is not finite");
+    expect_clip_refusal(&o, "frame 1: flow.prev is not finite");
     o.flow = FLOW_TRUE;
     o.frames = 2;
-    expect_refusal(&o, "no before frames with one before and one after them among");
+    expect_clip_refusal(&o, "no before frames with one before and one after them among");
 }
 
 /* ---- signs ------------------------------------------------------------------------------------------------ */
@@ -884,7 +833,6 @@ static void put_synth(struct ws2_writer *writer, struct ws2_record *record, cons
 
 static void write_synth(const char *name, bool after, enum ws2_synth_direction direction)
 {
-    char path[128];
     struct ws2_writer *writer;
     struct ws2_error error = {0};
     struct ws2_synth_config config;
@@ -904,8 +852,7 @@ static void write_synth(const char *name, bool after, enum ws2_synth_direction d
     ws2_head_add_tensor(head, "fg", WS2_U8, "h,w", "", &error);
     ws2_head_add_tensor(head, "flow.prev", WS2_F16, "2,h,w", "pixel", &error);
     ws2_head_add_tensor(head, "flow.next", WS2_F16, "2,h,w", "pixel", &error);
-    path_of(path, sizeof path, name);
-    assert_int_equal(ws2_writer_open(&writer, path, 1, &error), 0);
+    assert_int_equal(ws2_writer_open(&writer, in_folder(name), 1, &error), 0);
     assert_int_equal(ws2_writer_begin(writer, head), 0);
     for (int t = 0; t < FRAMES; t++)
         put_synth(writer, record, synth, t);
@@ -954,5 +901,5 @@ int main(void)
         cmocka_unit_test(flips),         cmocka_unit_test(any_threads),     cmocka_unit_test(refusals),
         cmocka_unit_test(signs),         cmocka_unit_test(signs_on_a_belt),
     };
-    return cmocka_run_group_tests(tests, make_belt, remove_folder);
+    return cmocka_run_group_tests(tests, make_belt_files, remove_folder);
 }

@@ -37,6 +37,7 @@ static inline const char *in_folder(const char *name)
     return out;
 }
 
+/* The bytes of a file, and a 0 after them. */
 static inline uint8_t *slurp(const char *path, size_t *count)
 {
     FILE *file = fopen(path, "rb");
@@ -46,6 +47,7 @@ static inline uint8_t *slurp(const char *path, size_t *count)
     rewind(file);
     uint8_t *bytes = malloc(*count + 1);
     assert_int_equal(fread(bytes, 1, *count, file), *count);
+    bytes[*count] = 0;
     fclose(file);
     return bytes;
 }

@@ -114,9 +114,32 @@ static void test_not_finite(void **state)
     }
 }
 
+static void consistency_by_hand(void **state)
+{
+    (void)state;
+    /* Four pixels in a row, all of v = 0 but where it is said. */
+    const float there[8] = {1, 1, 1, 1}, back[8] = {0, -1, -3, -3.01f};
+    uint8_t valid[4];
+    ws2_flow_consistent(there, back, 4, 1, 2, valid);
+    /* 0 -> 1: -1, fits; 1 -> 2: -3, off by exactly 2; 2 -> 3: off by 2.01; 3 leaves the frame */
+    assert_memory_equal(valid, ((uint8_t[]){1, 1, 0, 0}), 4);
+    /* Between pixels the flow back is interpolated: at 0.5 it is -0.5, at 2.5 -3.005. */
+    const float half[8] = {0.5f, 0, 0.5f, 0, 0, 0, 0, 0};
+    ws2_flow_consistent(half, back, 4, 1, 0.1f, valid);
+    assert_memory_equal(valid, ((uint8_t[]){1, 0, 0, 0}), 4);
+    /* Up and left out of the frame; the last pixel itself is inside. v counts as u does. */
+    const float away[8] = {-0.01f, 0, 0, 0, 0, 0, -0.5f, 1.5f}, none[8] = {0};
+    ws2_flow_consistent(away, none, 2, 2, 1, valid);
+    assert_memory_equal(valid, ((uint8_t[]){0, 1, 1, 0}), 4);
+    const float far[8] = {INFINITY, -INFINITY, NAN, 1e30f};
+    ws2_flow_consistent(far, none, 2, 2, 1e9f, valid);
+    assert_memory_equal(valid, ((uint8_t[4]){0}), 4);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_random), cmocka_unit_test(test_shift),
-                                       cmocka_unit_test(test_not_finite)};
+                                       cmocka_unit_test(test_not_finite),
+                                       cmocka_unit_test(consistency_by_hand)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -51,7 +51,7 @@ BATCH ?= 16
 EPOCHS ?= 12
 INIT ?= none
 endif
-GIVEN := $(foreach v,SIZE BACKBONE STRIDE FILL CLASSES FLOW INIT EPOCHS BATCH SCALES WITHIN THREADS DEVICE TRAIN_OPTIONS,\
+GIVEN := $(foreach v,SIZE BACKBONE STRIDE FILL CLASSES FLOW INIT EPOCHS BATCH SCALES LEVEL WITHIN THREADS DEVICE TRAIN_OPTIONS,\
          $(if $(filter undefined,$(origin $v)),,$v='$($v)'))
 run = $(MAKE) -f $(HERE)ws2.mk OUT=$(OUT)/seed-$1 DATA=$(or $(DATA),$(OUT)/seed-$1/data) \
       WORK=$(if $(DATA),$(OUT)/work,$(OUT)/seed-$1) SEED=$1 METHODS='$(METHODS)' RECIPE=$(RECIPE) JOBS=$(JOBS) $(GIVEN)

@@ -10,8 +10,7 @@
 #include "train/train.h"
 
 static struct {
-    int method, backbone, stride, background, fill, bg_source, optimiser, recipe, ramp, loss, compare,
-        normalise, flip;
+    int method, backbone, stride, background, fill, bg_source, optimiser, recipe, ramp, loss, compare, flip;
     int64_t classes, size, batch, patience;
     double epochs, jitter, hue, val_share;
     bool balance, centres, resume, check;
@@ -58,7 +57,7 @@ static const struct ws2_option options[] = {
     {"ramp", 0, WS2_OPT_CHOICE, &o.ramp, "auto|none|first|second", "epoch from which both rise", 0, 0, 0},
     {"compare", 0, WS2_OPT_CHOICE, &o.compare, "feature|cam", "maps that the puzzle compares", 0, 0, 0},
     {"compat-warp", 0, WS2_OPT_FLAG, &o.weights.compat_warp, NULL, "warp as the papers' code does", 0, 0, 0},
-    {"normalise", 0, WS2_OPT_CHOICE, &o.normalise, "fused|first|none", "neighbours' maps", 0, 0, 0},
+    {"normalise-first", 0, WS2_OPT_FLAG, &o.weights.normalise_first, NULL, "and then warp maps", 0, 0, 0},
     {"jitter", 0, WS2_OPT_REAL, &o.jitter, "X", "brightness, contrast, saturation 1-X..1+X", 0, 0, 0.99},
     {"hue", 0, WS2_OPT_REAL, &o.hue, "X", "hue shift -X..X turns", 0, 0, 0.5},
     {"flip", 0, WS2_OPT_CHOICE, &o.flip, "none|h|v|hv", "mirror pictures by chance", 0, 0, 0},
@@ -199,7 +198,6 @@ static struct ws2_train_options plan_run(const struct session *session)
     run.loss.method = (enum ws2_method)o.method;
     run.loss.loss = (enum ws2_loss)o.loss;
     run.loss.level = (enum ws2_puzzle_level)o.compare;
-    run.loss.normalise = (enum ws2_normalise)o.normalise;
     run.loss.ramp = (enum ws2_ramp)o.ramp;
     o.rates.optimiser = (enum ws2_optimiser)o.optimiser;
     ws2_loss_settle(&run.loss, (enum ws2_recipe)o.recipe);

@@ -31,7 +31,6 @@ static int describe_data(struct ws2_meta *meta, const struct ws2_loader *train, 
 static int describe_loss(struct ws2_meta *meta, const struct ws2_loss_options *o)
 {
     static const char *const ramp[] = {"none", "none", "first", "second"};
-    static const char *const normalise[] = {"when fused", "before", "nowhere"};
     const bool tiles = ws2_method_has_tiles(o->method), triplets = ws2_method_has_triplets(o->method);
     char alpha[32] = "", beta[32] = "", rise[16] = "";
     if (o->method == WS2_METHOD_STANDARD)
@@ -48,7 +47,7 @@ static int describe_loss(struct ws2_meta *meta, const struct ws2_loss_options *o
                                                         : ", level feature");
     if (triplets)
         bad |= ws2_meta_set(meta, "warp", "%s, maps normalised %s", o->compat_warp ? "compat" : "plain",
-                            normalise[o->normalise]);
+                            o->normalise_first ? "before" : "when fused");
     return bad;
 }
 

@@ -118,8 +118,7 @@ static struct nn_tensor *neighbour_maps(const struct step *s, struct nn_tensor *
                                         struct nn_tensor *flow)
 {
     struct nn_tensor *unused, *maps = widen(s->nn, maps_of(s, images, &unused));
-    const bool first = s->options->normalise == WS2_NORMALISE_FIRST;
-    maps = first ? ws2_maps_normalise(s->nn, maps) : nn_relu(s->nn, maps);
+    maps = s->options->normalise_first ? ws2_maps_normalise(s->nn, maps) : nn_relu(s->nn, maps);
     return ws2_maps_warp(s->nn, maps, flow, s->options->compat_warp);
 }
 
@@ -133,13 +132,11 @@ static void compare_neighbours(const struct step *s, struct nn_tensor *whole, do
         nn_no_grad_begin(nn);
     struct nn_tensor *left = neighbour_maps(s, p->left, p->flow_left);
     struct nn_tensor *fused = nn_maximum(nn, left, neighbour_maps(s, p->right, p->flow_right));
-    if (s->options->normalise == WS2_NORMALISE_FUSED)
+    if (!s->options->normalise_first)
         fused = ws2_maps_normalise(nn, fused);
     if (weight == 0)
         nn_no_grad_end(nn);
-    whole = widen(nn, whole);
-    whole = s->options->normalise == WS2_NORMALISE_NONE ? nn_relu(nn, whole) : ws2_maps_normalise(nn, whole);
-    terms->temporal = nn_masked_l1(nn, whole, fused, s->y);
+    terms->temporal = nn_masked_l1(nn, ws2_maps_normalise(nn, widen(nn, whole)), fused, s->y);
 }
 
 static struct ws2_terms maps_terms(const struct step *s, double ramp)

@@ -200,22 +200,16 @@ enum ws2_ramp { WS2_RAMP_AUTO, WS2_RAMP_NONE, WS2_RAMP_FIRST, WS2_RAMP_SECOND };
 /* Weights of the loss: WS2: alpha 2, beta 6, no ramp. POF: alpha 4, beta 4, ramp SECOND. */
 enum ws2_recipe { WS2_RECIPE_WS2, WS2_RECIPE_POF };
 
-/* Which maps the temporal term compares: see ws2_loss_terms. */
-enum ws2_normalise {
-    WS2_NORMALISE_FUSED, /* norm() of the centre's, and of the maximum of the neighbours' (POF-CAM's code) */
-    WS2_NORMALISE_FIRST, /* norm() of the centre's and of each neighbour's before it is warped (POF-CAM's text) */
-    WS2_NORMALISE_NONE /* positive parts as they are, as the spatial term compares maps as they are (ours) */
-};
-
 struct ws2_loss_options {
     enum ws2_method method;
     enum ws2_loss loss;
     enum ws2_puzzle_level level;
-    double alpha;                 /* weight of the reconstruction term (spatial); NaN: as the recipe has it */
-    double beta;                  /* weight of the temporal term; NaN: as the recipe has it */
-    enum ws2_ramp ramp;           /* AUTO: as the recipe has it */
-    bool compat_warp;             /* see ws2_maps_warp */
-    enum ws2_normalise normalise; /* of the temporal term */
+    double alpha;         /* weight of the reconstruction term (spatial); NaN: as the recipe has it */
+    double beta;          /* weight of the temporal term; NaN: as the recipe has it */
+    enum ws2_ramp ramp;   /* AUTO: as the recipe has it */
+    bool compat_warp;     /* see ws2_maps_warp */
+    bool normalise_first; /* each neighbour's map is normalised before it is warped, and their maximum is not
+                             (POF-CAM's text); else their maximum alone is (its code) */
 };
 
 /* Puts the recipe's values where options leave them open. */
@@ -245,7 +239,7 @@ struct ws2_terms {
  * total = class + tile + ramp * (alpha * reconstruct + beta * temporal). With F the maps of the centre, L and R those of
  * its neighbours, norm() = ws2_maps_normalise and warp() = ws2_maps_warp:
  *     M  = norm(F),  M' = norm(max(warp(relu L, flow_left), warp(relu R, flow_right)))
- * for all classes, or as `normalise` says; the mean is over all entries, those of other classes counting as zeros.
+ * for all classes; the mean is over all entries, those of other classes counting as zeros.
  * Passes run in the order centre, tiles, left, right, each on its own: in training each has its own batch statistics
  * and each moves the running ones. All carry gradients and nothing is detached. Where beta * ramp is 0 the passes of the
  * neighbours record no graph: their gradients would be zeros.

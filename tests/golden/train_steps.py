@@ -11,8 +11,8 @@
     warp.maps [2,3,5,4], warp.flow [2,2,5,4]; warp.plain, warp.compat: the maps at p + flow(p)
     pof.terms [5]: class, tile class, reconstruction, temporal, total of one POF-CAM step (alpha 2, beta 6)
     pof.grad.KEY, pof.norm.KEY, pof.mean (after the four passes), pof.totals: as for the puzzle
-    pof.variants [5]: temporal term with the papers' warp; with maps normalised before the warp; with both; of maps as they
-        are; total without tiles
+    pof.variants [4]: temporal term with the papers' warp; with maps normalised before the warp; with both; total
+        without tiles
     resize.flow [2,6,8] -> resize.cells [2,4,4] in cells
 """
 import pathlib
@@ -181,7 +181,7 @@ frames = [torch.tensor(generator.values(f"pof.{k}", (2, 3, 64, 64), 2.0)) for k 
 flows = [torch.tensor(generator.values(f"pof.flow_{k}", (2, 2, 4, 4), 1.5)) for k in ("left", "right")]
 
 
-def pof(compat=False, normalise="fused", with_tiles=True):
+def pof(compat=False, first=False, with_tiles=True):
     f = net(frames[1])
     zero = torch.zeros((), dtype=f.dtype)
     l1, l2, spatial = F.multilabel_soft_margin_loss(f.mean((2, 3)), y), zero, zero
@@ -190,11 +190,10 @@ def pof(compat=False, normalise="fused", with_tiles=True):
         l2 = F.multilabel_soft_margin_loss(p.mean((2, 3)), y)
         spatial = (torch.abs(f - p) * y[:, :, None, None]).mean()
     sides = [net(frames[0]), net(frames[2])]
-    sides = [norm(s) if normalise == "first" else F.relu(s) for s in sides]
+    sides = [norm(s) if first else F.relu(s) for s in sides]
     fused = torch.maximum(*[warp(s, v, compat) for s, v in zip(sides, flows)])
-    fused = norm(fused) if normalise == "fused" else fused
-    centre = F.relu(f) if normalise == "none" else norm(f)
-    temporal = (torch.abs(centre - fused) * y[:, :, None, None]).mean()
+    fused = fused if first else norm(fused)
+    temporal = (torch.abs(norm(f) - fused) * y[:, :, None, None]).mean()
     return l1, l2, spatial, temporal, l1 + l2 + 2 * spatial + 6 * temporal
 
 
@@ -238,9 +237,8 @@ fresh()
 out["pof.variants"] = np.array(
     [
         value(pof(compat=True)[3]),
-        value(pof(normalise="first")[3]),
-        value(pof(compat=True, normalise="first")[3]),
-        value(pof(normalise="none")[3]),
+        value(pof(first=True)[3]),
+        value(pof(compat=True, first=True)[3]),
         value(pof(with_tiles=False)[4]),
     ]
 )

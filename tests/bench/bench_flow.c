@@ -7,7 +7,7 @@
 #include "pool/pool.h"
 #include "synth/synth.h"
 
-enum { THREADS = 2, FRAMES = 8, ROUNDS = 3 };
+enum { THREADS = 2, FRAMES = 9, ROUNDS = 5 }; /* as many pairs for each thread */
 
 struct task {
     uint8_t *rgb[FRAMES];
@@ -21,7 +21,7 @@ static double now(void)
     return (double)time.tv_sec + 1e-9 * (double)time.tv_nsec;
 }
 
-/* Every second pair of frames, begin .. end in steps of the threads. */
+/* The pairs of one thread, a stretch of frames. */
 static void pairs(void *context, int64_t begin, int64_t end)
 {
     const struct task *task = context;

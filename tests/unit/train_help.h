@@ -120,6 +120,23 @@ static inline void check_gradient(const struct nn_params *params, const char *me
     free(got);
 }
 
+/* Gradients of the first step of METHOD, and the running mean after its passes, against the golden file. */
+static inline void check_first_step(const struct nn_params *params, const char *method)
+{
+    static const char *const name[] = {"conv1.weight", "bn1.bias", "layer2.0.downsample.0.weight",
+                                       "layer4.1.conv2.weight", "classifier.weight"};
+    char key[32];
+    double want[8], got[64];
+    for (int i = 0; i < 5; i++)
+        check_gradient(params, method, name[i]);
+    snprintf(key, sizeof key, "%s.mean", method);
+    golden_f64(key, want, 8);
+    nn_to_f64(nn_params_context(params),
+              nn_params_at(params, nn_params_find(params, "bn1.running_mean"))->tensor, got, 64);
+    for (int i = 0; i < 8; i++)
+        assert_near(got[i], want[i], 1e-6);
+}
+
 /* Maps of three equal planes: the brightness of the picture, 0 for black, `cell` pixels a cell. */
 struct bright {
     struct nn_params *params;

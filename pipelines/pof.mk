@@ -34,28 +34,14 @@ ifneq ($(filter-out help clean,$(or $(MAKECMDGOALS),all)),)
 $(if $(OUT),,$(error OUT is not set; it names the folder for results))
 endif
 
-# ---- the simulated belt ---------------------------------------------------------------------------------------
-
-# Items of about 60 pixels and maps of 8 x 8 cells; the belt moves 19 pixels a frame, 1.2 cells, as it does on the papers'
-# line with maps of 16 x 16. Training clips are as short as triplets are, so that there are many items for few frames: how
-# well a network from random weights generalises decides everything else. Fill and scales are those of `make demo`, found on
-# another seed; nothing was chosen on true masks of these clips.
-ifeq ($(DATA),)
-SYNTH ?= --preset clear --size 128 --speed 0.15 --scale 2 --density 5 --hue 0 --clear 0 --frames 3 --test-frames 8 \
-         --clips 400 --val-clips 40 --test-clips 10
-SIZE ?= 128
-BACKBONE ?= resnet18
-STRIDE ?= 16
-FILL ?= belt
-SCALES ?= 1,2,4
-BATCH ?= 16
-EPOCHS ?= 10
-INIT ?= none
-endif
+# The simulated belt and its network; each setting given here counts before them.
+include $(HERE)belt.mk
+SYNTH ?= $(BELT)
 GIVEN := $(foreach v,SIZE BACKBONE STRIDE FILL CLASSES FLOW INIT EPOCHS BATCH SCALES LEVEL WITHIN THREADS DEVICE TRAIN_OPTIONS,\
          $(if $(filter undefined,$(origin $v)),,$v='$($v)'))
 run = $(MAKE) -f $(HERE)ws2.mk OUT=$(OUT)/seed-$1 DATA=$(or $(DATA),$(OUT)/seed-$1/data) \
-      WORK=$(if $(DATA),$(OUT)/work,$(OUT)/seed-$1) SEED=$1 METHODS='$(METHODS)' RECIPE=$(RECIPE) JOBS=$(JOBS) $(GIVEN)
+      WORK=$(if $(DATA),$(OUT)/work,$(OUT)/seed-$1) SEED=$1 METHODS='$(METHODS)' RECIPE=$(RECIPE) JOBS=$(JOBS) \
+      $(if $(DATA),,$(BELT_NETWORK)) $(GIVEN)
 
 # ---- tables -----------------------------------------------------------------------------------------------------
 

@@ -242,6 +242,56 @@ int ws2_coarse_mask(const struct ws2_coarse *coarse, const uint16_t *cam, int64_
 /* mask[i] = 0 where within[i] is 0. */
 void ws2_coarse_cut(uint8_t *mask, const uint8_t *within, size_t pixels);
 
+/* ---- refined masks ------------------------------------------------------------------------------------------- */
+
+/*
+ * A coarse mask P and instance masks m, which may overlap and nest, make the refined mask R. Masks without a pixel, or
+ * with more than max_area of the image, count as not there.
+ *
+ * SEPL (WS2 section 4; the merge of Chen et al., Segment Anything Model Enhanced Pseudo Labels, 2023, as WS2's code
+ * has it, max_iou_imp2): m is taken when 2 |P and m| > |m|, or when 20 |P and m| >= 17 |P|, that is, when it holds
+ * 85 % of all that is coarse. R is the union of the masks taken and of those pixels of P that no mask holds, taken or
+ * not. So R = P without masks, and R is empty when P is.
+ * MAX_IOU_IMP: the same without the second condition. MAX_IOU: and without the pixels that no mask holds.
+ *
+ * COPY, AND, OR (SAM-enhanced masks of the smoke papers): m is taken when |P and m| > iou |P or m|, with parts when this
+ * holds for any one of the connected parts of P in its place. M, their union, is R, or R = M and P, or R = M or P;
+ * without a mask taken, R = P.
+ */
+enum ws2_refine_rule {
+    WS2_REFINE_SEPL,
+    WS2_REFINE_MAX_IOU_IMP,
+    WS2_REFINE_MAX_IOU,
+    WS2_REFINE_COPY,
+    WS2_REFINE_AND,
+    WS2_REFINE_OR
+};
+
+struct ws2_refine {
+    enum ws2_refine_rule rule;
+    double
+        max_area; /* share of the image, 0..1. The second condition of SEPL takes the belt itself, if it is among
+                        the masks, as soon as P is one small blob: 0.5 keeps it out, 1 is as published */
+    double iou; /* of COPY, AND, OR: 0..1 */
+    bool parts; /* of COPY, AND, OR: a small instance never has much of a mask of many items */
+};
+
+/* Memory of one thread, kept for reuse. Zero-initialise it. */
+struct ws2_refine_scratch {
+    struct ws2_bits coarse, mask, all, taken;
+    struct ws2_bits_scratch bits;
+    int32_t *label;
+    int64_t *part, parts;
+    size_t label_capacity, part_capacity;
+};
+void ws2_refine_scratch_free(struct ws2_refine_scratch *scratch);
+
+/* coarse u8[h,w], instance u8[count,h,w]: every byte that is not 0 belongs to the mask -> refined u8[h,w], 0/1. Returns
+ * how many masks were taken, or a status. */
+int64_t ws2_refine_mask(const struct ws2_refine *refine, struct ws2_refine_scratch *scratch,
+                        const uint8_t *coarse, const uint8_t *instance, int64_t count, int64_t height,
+                        int64_t width, uint8_t *refined, struct ws2_error *error);
+
 #ifdef __cplusplus
 }
 #endif

@@ -269,9 +269,9 @@ enum ws2_refine_rule {
 
 struct ws2_refine {
     enum ws2_refine_rule rule;
-    double
-        max_area; /* share of the image, 0..1. The second condition of SEPL takes the belt itself, if it is among
-                        the masks, as soon as P is one small blob: 0.5 keeps it out, 1 is as published */
+    /* Share of the image, 0..1. The second condition of SEPL takes the belt itself, if it is among the masks, as soon
+     * as P is one small blob: 0.5 keeps it out, 1 is as published. */
+    double max_area;
     double iou; /* of COPY, AND, OR: 0..1 */
     bool parts; /* of COPY, AND, OR: a small instance never has much of a mask of many items */
 };

@@ -63,7 +63,7 @@ static int find_parts(struct ws2_refine_scratch *scratch, struct ws2_error *erro
         return ws2_fail(error, WS2_ERR_SYSTEM, "no memory for the parts of a mask");
     scratch->parts = ws2_bits_label(&scratch->coarse, scratch->label, &scratch->bits, error);
     if (scratch->parts < 0)
-        return error->status;
+        return (int)scratch->parts;
     if (ws2_reserve((void **)&scratch->part, &scratch->part_capacity,
                     2 * (size_t)scratch->parts * sizeof *scratch->part) != WS2_OK)
         return ws2_fail(error, WS2_ERR_SYSTEM, "no memory for the parts of a mask");
@@ -121,12 +121,11 @@ static bool takes(const struct ws2_refine *refine, struct ws2_refine_scratch *sc
 
 static int prepare(struct ws2_refine_scratch *scratch, int64_t height, int64_t width, struct ws2_error *error)
 {
-    if (ws2_bits_reset(&scratch->coarse, height, width, error) < 0 ||
-        ws2_bits_reset(&scratch->mask, height, width, error) < 0 ||
-        ws2_bits_reset(&scratch->all, height, width, error) < 0 ||
-        ws2_bits_reset(&scratch->taken, height, width, error) < 0)
-        return error->status;
-    return 0;
+    struct ws2_bits *const plane[] = {&scratch->coarse, &scratch->mask, &scratch->all, &scratch->taken};
+    int status = 0;
+    for (int i = 0; i < 4 && status == 0; i++)
+        status = ws2_bits_reset(plane[i], height, width, error);
+    return status;
 }
 
 /* The masks taken, and what the rule makes of them and the coarse mask, in scratch->taken. */
@@ -151,14 +150,17 @@ int64_t ws2_refine_mask(const struct ws2_refine *refine, struct ws2_refine_scrat
                         const uint8_t *coarse, const uint8_t *instance, int64_t count, int64_t height,
                         int64_t width, uint8_t *refined, struct ws2_error *error)
 {
-    if (prepare(scratch, height, width, error) < 0)
-        return error->status;
+    int status = prepare(scratch, height, width, error);
+    if (status < 0)
+        return status;
     ws2_bits_from_bytes(&scratch->coarse, coarse);
     const int64_t seed = ws2_bits_count(&scratch->coarse);
     const bool by_iou = refine->rule >= WS2_REFINE_COPY;
     int64_t taken = 0;
-    if (by_iou && refine->parts && find_parts(scratch, error) < 0)
-        return error->status;
+    if (by_iou && refine->parts)
+        status = find_parts(scratch, error);
+    if (status < 0)
+        return status;
     for (int64_t k = 0; k < count && seed > 0; k++) {
         int64_t area, both;
         ws2_bits_from_bytes(&scratch->mask, instance + (size_t)k * (size_t)height * (size_t)width);

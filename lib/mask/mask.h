@@ -292,6 +292,47 @@ int64_t ws2_refine_mask(const struct ws2_refine *refine, struct ws2_refine_scrat
                         const uint8_t *coarse, const uint8_t *instance, int64_t count, int64_t height,
                         int64_t width, uint8_t *refined, struct ws2_error *error);
 
+/* ---- dense conditional random field --------------------------------------------------------------------------- */
+
+/*
+ * Probabilities Q[labels,h,w] that follow the edges of a picture (Kraehenbuehl and Koltun, Efficient inference in fully
+ * connected CRFs with Gaussian edge potentials, 2011). With unaries U, energies of the labels, every pair of pixels is
+ * joined by two kernels,
+ *     space:     exp(-|p_i - p_j|^2 / (2 space^2))
+ *     bilateral: exp(-|p_i - p_j|^2 / (2 bilateral^2) - |I_i - I_j|^2 / (2 colour^2)),   I = 0..255,
+ * each divided symmetrically: K'_ij = n_i K_ij n_j, n_i = 1 / sqrt(sum_j K_ij + 1e-20). Mean field starts with
+ * Q = softmax(-U) and repeats Q = softmax(-U + sum over kernels of weight * K' Q), all pixels at once; a pixel agrees
+ * with itself too.
+ * Sums over all pixels are those of a permutohedral lattice (Adams, Baek and Davis 2010), or with `exact` as they stand,
+ * which takes h^2 w^2 steps.
+ */
+struct ws2_crf_params {
+    double space, space_weight;                 /* pixels; a weight of 0 leaves the kernel out */
+    double bilateral, colour, bilateral_weight; /* pixels, grey levels */
+    int iterations;                             /* 0: softmax(-U) alone */
+    bool exact;
+};
+
+#define WS2_CRF_LABELS_MAX 64
+#define WS2_CRF_EXACT_MAX 65536 /* pixels */
+
+/* What was prepared for a size and a picture. One thread at a time. */
+struct ws2_crf;
+void ws2_crf_free(struct ws2_crf *crf); /* NULL is fine */
+
+/* rgb u8[h,w,3], unary f32[labels,h,w], finite -> q f32[labels,h,w], of sum 1 for each pixel; q may be unary. *crf is NULL
+ * or kept from an earlier call, of any size; the caller frees it. About 150 bytes per pixel. WS2_ERR_INPUT for a unary that
+ * is not finite and deviations too small for the picture, WS2_ERR_USAGE for parameters that make no sense. */
+int ws2_crf_run(struct ws2_crf **crf, const struct ws2_crf_params *params, const uint8_t *rgb, int64_t height,
+                int64_t width, const float *unary, int labels, float *q, struct ws2_error *error);
+
+/* U = -ln(p held within 1e-5 .. 1). probability f32[count]; unary may be the same. */
+void ws2_crf_unary_probability(const float *probability, size_t count, float *unary);
+/* U = -ln(sure) for the label that a pixel has and -ln((1 - sure) / (labels - 1)) for the others, 0 < sure < 1. label
+ * u8[pixels] below `labels` -> unary f32[labels,pixels]. */
+int ws2_crf_unary_label(const uint8_t *label, size_t pixels, int labels, double sure, float *unary,
+                        struct ws2_error *error);
+
 #ifdef __cplusplus
 }
 #endif

@@ -333,6 +333,33 @@ void ws2_crf_unary_probability(const float *probability, size_t count, float *un
 int ws2_crf_unary_label(const uint8_t *label, size_t pixels, int labels, double sure, float *unary,
                         struct ws2_error *error);
 
+/* ---- random walk -------------------------------------------------------------------------------------------- */
+
+/*
+ * Maps that spread over pixels which are alike. A pair of pixels i, j less than `radius` apart has an affinity W_ij =
+ * W_ji within 0..1, W_ii = 1. With T_ij = W_ij^beta / sum_i W_ij^beta, n steps make v T^n of a map v. The publications
+ * square T log2(n) times; the sparse steps here are the same, and cost 4 radius^2 operations per pixel and step.
+ */
+#define WS2_WALK_RADIUS_MAX 16
+
+struct ws2_walk;
+void ws2_walk_free(struct ws2_walk *walk); /* NULL is fine */
+
+/* Affinities of features f32[channels,h,w]: W_ij = exp(-mean over channels |f_i - f_j|) (AffinityNet, Ahn and Kwak 2018).
+ * As published, pairs start from the rows 0 .. h - radius and the columns radius - 1 .. w - radius only, in the half plane
+ * downwards and to the right, so pixels near the border have fewer neighbours. *walk is NULL or kept from an earlier
+ * call; the caller frees it. About 8 radius^2 bytes per pixel. */
+int ws2_walk_features(struct ws2_walk **walk, const float *feature, int64_t channels, int64_t height,
+                      int64_t width, int radius, double beta, struct ws2_error *error);
+
+/* Affinities of edges f32[h,w] within 0..1: W_ij = 1 - the maximum of the edges along the way, that is, over all pixels
+ * less than 1 from the straight line, both ends among them (IRN, Ahn, Cho and Kwak 2019). */
+int ws2_walk_edges(struct ws2_walk **walk, const float *edge, int64_t height, int64_t width, int radius,
+                   double beta, struct ws2_error *error);
+
+/* map f32[planes,h,w], in place. */
+void ws2_walk_run(struct ws2_walk *walk, int64_t steps, int64_t planes, float *map);
+
 #ifdef __cplusplus
 }
 #endif

@@ -7,6 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <cmocka.h>
+#include "fixture_help.h"
+#include "image/image.h"
 #include "mask/lattice.h"
 #include "mask/mask.h"
 
@@ -59,6 +61,66 @@ static void test_lattice_and_exact(void **state)
     assert_true(equal > 0.98 * all);
     assert_true(moved > 0.05 * all); /* the field did something */
 }
+
+/* ---- the reference ------------------------------------------------------------------------------------- */
+
+enum { GH = 24, GW = 32, GOLDEN = GH * GW };
+
+/* What tests/golden/crf.py gives to pydensecrf: the picture, and unaries of two and of three labels. */
+static void golden_scene(uint8_t *rgb, float *two, float *three)
+{
+    float p[2 * GOLDEN];
+    uint8_t label[GOLDEN];
+    generator_image("crf image", rgb, 3 * GOLDEN);
+    generator_image("crf label", label, GOLDEN);
+    generator_floats("crf p", p + GOLDEN, GOLDEN, 0.45);
+    for (int i = 0; i < GOLDEN; i++) {
+        for (int c = 0; c < 3; c++)
+            rgb[3 * i + c] =
+                (uint8_t)((rgb[3 * i + c] >> 3) + 60 * ((i % GW / 11 + i / GW / 7) % 3) + 20 * c);
+        p[GOLDEN + i] += 0.5f;
+        p[i] = 1 - p[GOLDEN + i];
+        label[i] %= 3;
+    }
+    ws2_crf_unary_probability(p, 2 * GOLDEN, two);
+    assert_int_equal(ws2_crf_unary_label(label, GOLDEN, 3, 0.7, three, NULL), 0);
+}
+
+/* T24: Q within 1e-3 of pydensecrf's after five iterations, for the kernels in use. */
+static void test_it_is_what_pydensecrf_does(void **state)
+{
+    (void)state;
+    static const struct ws2_crf_params preset[] = {{3, 3, 80, 13, 10, 5, false},
+                                                   {3, 3, 50, 5, 10, 5, false},
+                                                   {4, 3, 83, 5, 3, 5, false},
+                                                   {3, 5, 60, 5, 15, 5, false}};
+    static uint8_t rgb[3 * GOLDEN];
+    static float unary[2][3 * GOLDEN], q[3 * GOLDEN];
+    struct ws2_crf *crf = NULL;
+    struct ws2_error error = {0};
+    enum ws2_dtype dtype;
+    struct ws2_shape shape;
+    void *data = NULL;
+    ws2_npy_read("tests/golden/crf.npy", &dtype, &shape, &data, &error);
+    assert_string_equal(error.text, "");
+    assert_int_equal(dtype, WS2_F32);
+    golden_scene(rgb, unary[0], unary[1]);
+    const float *want = data;
+    double most = 0;
+    for (int labels = 2; labels <= 3; labels++)
+        for (int k = 0; k < 4; k++, want += labels * GOLDEN) {
+            assert_int_equal(ws2_crf_run(&crf, &preset[k], rgb, GH, GW, unary[labels - 2], labels, q, NULL),
+                             0);
+            for (int i = 0; i < labels * GOLDEN; i++)
+                most = fmax(most, fabs((double)q[i] - (double)want[i]));
+        }
+    assert_int_equal(want - (const float *)data, shape.dim[0]);
+    assert_true(most < 1e-3);
+    free(data);
+    ws2_crf_free(crf);
+}
+
+/* ---- closed forms --------------------------------------------------------------------------------------- */
 
 /* The sums of the lattice follow exp(-r^2 / 2), up to a factor that the norm takes away. */
 static void test_lattice_is_gaussian(void **state)
@@ -204,13 +266,10 @@ static void test_refused(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_lattice_and_exact),
-        cmocka_unit_test(test_lattice_is_gaussian),
-        cmocka_unit_test(test_kept),
-        cmocka_unit_test(test_unaries_alone),
-        cmocka_unit_test(test_labels_are_alike),
-        cmocka_unit_test(test_label_unaries),
-        cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_lattice_and_exact),   cmocka_unit_test(test_it_is_what_pydensecrf_does),
+        cmocka_unit_test(test_lattice_is_gaussian), cmocka_unit_test(test_kept),
+        cmocka_unit_test(test_unaries_alone),       cmocka_unit_test(test_labels_are_alike),
+        cmocka_unit_test(test_label_unaries),       cmocka_unit_test(test_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

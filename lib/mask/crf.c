@@ -250,6 +250,47 @@ int ws2_crf_run(struct ws2_crf **kept, const struct ws2_crf_params *params, cons
 
 /* ---- unaries ------------------------------------------------------------------------------------------------ */
 
+/* map = cam divided by its maximum; negative values and maps without a positive one are 0. */
+static bool read_map(const uint16_t *cam, size_t pixels, float *map)
+{
+    float high = 0;
+    bool finite = true;
+    ws2_half_to_floats(map, cam, pixels);
+    for (size_t i = 0; i < pixels; i++) {
+        finite &= isfinite(map[i]) != 0;
+        high = fmaxf(high, map[i]);
+    }
+    for (size_t i = 0; i < pixels; i++)
+        map[i] = map[i] > 0 ? map[i] / high : 0;
+    return finite;
+}
+
+int ws2_crf_probability(const uint16_t *cam, int64_t classes, size_t pixels, int target, double gamma,
+                        float *probability, struct ws2_error *error)
+{
+    const int64_t labels = target < 0 ? classes : 2;
+    bool finite = true;
+    if (target >= classes || !(gamma > 0))
+        return ws2_fail(error, WS2_ERR_INPUT, "class %d of %lld, exponent %g: not possible", target,
+                        (long long)classes, gamma);
+    for (int64_t l = 0; l < classes && target < 0; l++)
+        finite &= read_map(cam + (size_t)l * pixels, pixels, probability + (size_t)l * pixels);
+    if (target >= 0)
+        finite = read_map(cam + (size_t)target * pixels, pixels, probability + pixels);
+    if (!finite)
+        return ws2_fail(error, WS2_ERR_INPUT, "a class map holds a value that is not finite");
+    for (size_t i = 0; i < pixels && target >= 0; i++)
+        probability[i] = powf(1 - probability[pixels + i], (float)gamma);
+    for (size_t i = 0; i < pixels; i++) {
+        float sum = 1e-8f;
+        for (int64_t l = 0; l < labels; l++)
+            sum += probability[(size_t)l * pixels + i];
+        for (int64_t l = 0; l < labels; l++)
+            probability[(size_t)l * pixels + i] /= sum;
+    }
+    return 0;
+}
+
 void ws2_crf_unary_probability(const float *probability, size_t count, float *unary)
 {
     for (size_t i = 0; i < count; i++)

@@ -326,6 +326,12 @@ void ws2_crf_free(struct ws2_crf *crf); /* NULL is fine */
 int ws2_crf_run(struct ws2_crf **crf, const struct ws2_crf_params *params, const uint8_t *rgb, int64_t height,
                 int64_t width, const float *unary, int labels, float *q, struct ws2_error *error);
 
+/* Class maps f16[classes,pixels], each divided by its maximum, negative values 0, to probabilities f32[labels,pixels].
+ * Target -1: every class is a label, p_l = m_l / (sum of m + 1e-8). Else two labels, anything else and the class `target`:
+ * (1 - m)^gamma and m, over their sum + 1e-8 (the smoke papers); gamma above 1 makes room for weak maps, which
+ * would vanish. WS2_ERR_INPUT for a value that is not finite and a target that is no class. */
+int ws2_crf_probability(const uint16_t *cam, int64_t classes, size_t pixels, int target, double gamma,
+                        float *probability, struct ws2_error *error);
 /* U = -ln(p held within 1e-5 .. 1). probability f32[count]; unary may be the same. */
 void ws2_crf_unary_probability(const float *probability, size_t count, float *unary);
 /* U = -ln(sure) for the label that a pixel has and -ln((1 - sure) / (labels - 1)) for the others, 0 < sure < 1. label

@@ -118,13 +118,10 @@ static void load_belt(struct job *job)
 static int begin(void *context, const struct ws2_head *in, struct ws2_head *out, struct ws2_error *error)
 {
     struct job *job = context;
-    const struct ws2_tensor_info *info = ws2_head_find(in, job->in);
+    const struct ws2_tensor_info *info = ws2_head_want(in, job->in, WS2_U8, error);
     const enum ws2_role role = ws2_head_role(in);
     if (info == NULL)
-        return ws2_fail(error, WS2_ERR_INPUT, "no tensor '%s'", job->in);
-    if (info->dtype != WS2_U8)
-        return ws2_fail(error, WS2_ERR_INPUT, "tensor '%s' is %s, not u8", job->in,
-                        ws2_dtype_name(info->dtype));
+        return error->status;
     if (role != WS2_ROLE_NONE && job->role != WS2_ROLE_NONE && role != job->role)
         return ws2_fail(error, WS2_ERR_INPUT, "the frames are of the camera '%s', the belt is of '%s'",
                         ws2_role_name(role), ws2_role_name(job->role));

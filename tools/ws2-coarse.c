@@ -14,31 +14,20 @@ struct job {
     const struct ws2_common *common;
 };
 
-static int need(const struct ws2_head *head, const char *name, enum ws2_dtype dtype, struct ws2_error *error)
-{
-    const struct ws2_tensor_info *info = ws2_head_find(head, name);
-    if (info == NULL)
-        return ws2_fail(error, WS2_ERR_INPUT, "no tensor '%s'", name);
-    if (info->dtype != dtype)
-        return ws2_fail(error, WS2_ERR_INPUT, "tensor '%s' is %s, not %s", name, ws2_dtype_name(info->dtype),
-                        ws2_dtype_name(dtype));
-    return 0;
-}
-
 static int begin(void *context, const struct ws2_head *in, struct ws2_head *out, struct ws2_error *error)
 {
     struct job *job = context;
     job->classes = ws2_head_classes(in);
     job->coarse.target = ws2_head_class_find(in, job->class);
-    if (need(in, job->in, WS2_F16, error) < 0)
+    if (ws2_head_want(in, job->in, WS2_F16, error) == NULL)
         return error->status;
     if (job->classes == 0)
         return ws2_fail(error, WS2_ERR_INPUT, "the stream does not name its classes");
     if (job->coarse.target < 0)
         return ws2_fail(error, WS2_ERR_INPUT, "the stream has no class '%s'", job->class);
-    if (job->within && need(in, job->within, WS2_U8, error) < 0)
+    if (job->within && ws2_head_want(in, job->within, WS2_U8, error) == NULL)
         return error->status;
-    if (job->min_prob > 0 && need(in, "prob", WS2_F32, error) < 0)
+    if (job->min_prob > 0 && ws2_head_want(in, "prob", WS2_F32, error) == NULL)
         return error->status;
     if (ws2_head_add_tensor(out, job->out, WS2_U8, "h,w", "0/1", error) < 0)
         return error->status;

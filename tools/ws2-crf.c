@@ -6,7 +6,7 @@
 #include "mask/mask.h"
 
 /* One thread's memory. */
-struct bench {
+struct scratch {
     struct ws2_crf *crf;
     float *unary;
     size_t capacity;
@@ -14,43 +14,32 @@ struct bench {
 
 struct job {
     const char *in, *mask, *class, *out;
+    const char *result; /* the name of what comes out */
     double gamma, sure, reference;
     int preset;
     struct ws2_crf_params params, asked; /* asked: NAN and negative where the preset decides */
     int64_t iterations;
-    int classes, target; /* of the segment being read; target -1: all classes */
-    struct bench *bench; /* one for each worker */
+    int classes, target;     /* of the segment being read; target -1: all classes */
+    struct scratch *scratch; /* one for each worker */
     const struct ws2_program *program;
     const struct ws2_common *common;
 };
 
-/* METHODS in use: PSA, SEAM; IRN; PuzzleCAM's last step; WeakTr on VOC and on COCO; smoke. */
+/* As published: PSA and SEAM; IRN; PuzzleCAM's last step; WeakTr on VOC and on COCO; smoke (arXiv 2507.21959). */
 static const struct ws2_crf_params presets[] = {
     {3, 3, 80, 13, 10, 10, false}, {3, 3, 50, 5, 10, 10, false}, {3, 3, 50, 5, 10, 1, false},
     {4, 3, 83, 5, 3, 10, false},   {3, 3, 50, 5, 10, 10, false}, {3, 5, 60, 5, 15, 5, false},
 };
 
-/* ---- heads -------------------------------------------------------------------------------------------------- */
-
-static const struct ws2_tensor_info *need(const struct ws2_head *head, const char *name, enum ws2_dtype dtype,
-                                          struct ws2_error *error)
-{
-    const struct ws2_tensor_info *info = ws2_head_find(head, name);
-    if (info == NULL)
-        ws2_fail(error, WS2_ERR_INPUT, "no tensor '%s'", name);
-    else if (info->dtype != dtype)
-        ws2_fail(error, WS2_ERR_INPUT, "tensor '%s' is %s, not %s", name, ws2_dtype_name(info->dtype),
-                 ws2_dtype_name(dtype));
-    return info != NULL && info->dtype == dtype ? info : NULL;
-}
+/* ---- the head -------------------------------------------------------------------------------------------------- */
 
 static int begin(void *context, const struct ws2_head *in, struct ws2_head *out, struct ws2_error *error)
 {
     struct job *job = context;
     job->classes = ws2_head_classes(in);
     job->target = job->class ? ws2_head_class_find(in, job->class) : -1;
-    if (need(in, "rgb", WS2_U8, error) == NULL ||
-        need(in, job->mask ? job->mask : job->in, job->mask ? WS2_U8 : WS2_F16, error) == NULL)
+    if (ws2_head_want(in, "rgb", WS2_U8, error) == NULL ||
+        ws2_head_want(in, job->mask ? job->mask : job->in, job->mask ? WS2_U8 : WS2_F16, error) == NULL)
         return error->status;
     if (job->class && job->target < 0)
         return ws2_fail(error, WS2_ERR_INPUT, "the stream has no class '%s'", job->class);
@@ -59,8 +48,7 @@ static int begin(void *context, const struct ws2_head *in, struct ws2_head *out,
                         job->classes, WS2_CRF_LABELS_MAX);
     if (!job->mask && job->out == NULL)
         ws2_head_drop_tensor(out, job->in);
-    const char *name = job->out ? job->out : job->mask ? "refined" : job->in;
-    if (ws2_head_add_tensor(out, name, job->mask ? WS2_U8 : WS2_F16, job->mask ? "h,w" : "c,h,w",
+    if (ws2_head_add_tensor(out, job->result, job->mask ? WS2_U8 : WS2_F16, job->mask ? "h,w" : "c,h,w",
                             job->mask ? "0/1" : "0..1", error) < 0)
         return error->status;
     return ws2_cli_history(job->program, job->common, out, NULL);
@@ -69,7 +57,7 @@ static int begin(void *context, const struct ws2_head *in, struct ws2_head *out,
 /* ---- frames ------------------------------------------------------------------------------------------------- */
 
 /* Q [labels,h,w] in place of the unaries. */
-static int run(const struct job *job, struct ws2_record *record, struct bench *bench, int labels,
+static int run(const struct job *job, struct ws2_record *record, struct scratch *scratch, int labels,
                const struct ws2_shape *plane, struct ws2_error *error)
 {
     struct ws2_tensor rgb;
@@ -87,40 +75,38 @@ static int run(const struct job *job, struct ws2_record *record, struct bench *b
         params.space *= scale;
         params.bilateral *= scale;
     }
-    return ws2_crf_run(&bench->crf, &params, rgb.data, plane->dim[0], plane->dim[1], bench->unary, labels,
-                       bench->unary, error);
+    return ws2_crf_run(&scratch->crf, &params, rgb.data, plane->dim[0], plane->dim[1], scratch->unary, labels,
+                       scratch->unary, error);
 }
 
-static int reserve(struct bench *bench, int labels, size_t pixels, struct ws2_error *error)
+static int reserve(struct scratch *scratch, int labels, size_t pixels, struct ws2_error *error)
 {
-    return ws2_reserve((void **)&bench->unary, &bench->capacity,
-                       (size_t)labels * pixels * sizeof *bench->unary) == 0
+    return ws2_reserve((void **)&scratch->unary, &scratch->capacity,
+                       (size_t)labels * pixels * sizeof *scratch->unary) == 0
                ? 0
                : ws2_fail(error, WS2_ERR_SYSTEM, "out of memory");
 }
 
 /* The mask's pixels are sure of their label; what wins in the end is the new mask. */
-static int refine_mask(const struct job *job, struct ws2_record *record, struct bench *bench,
+static int refine_mask(const struct job *job, struct ws2_record *record, struct scratch *scratch,
                        struct ws2_error *error)
 {
     struct ws2_tensor mask;
     int status = ws2_record_want(record, job->mask, WS2_U8, 2, &mask, error);
     if (status >= 0)
-        status = reserve(bench, 2, mask.bytes, error);
+        status = reserve(scratch, 2, mask.bytes, error);
     if (status >= 0)
-        status = ws2_crf_unary_label(mask.data, mask.bytes, 2, job->sure, bench->unary, error);
+        status = ws2_crf_unary_label(mask.data, mask.bytes, 2, job->sure, scratch->unary, error);
     if (status < 0)
         return status;
-    status = run(job, record, bench, 2, &mask.shape, error);
-    uint8_t *out = status < 0
-                       ? NULL
-                       : ws2_record_add(record, job->out ? job->out : "refined", WS2_U8, &mask.shape, error);
+    status = run(job, record, scratch, 2, &mask.shape, error);
+    uint8_t *out = status < 0 ? NULL : ws2_record_add(record, job->result, WS2_U8, &mask.shape, error);
     for (size_t i = 0; out != NULL && i < mask.bytes; i++)
-        out[i] = bench->unary[mask.bytes + i] > bench->unary[i];
+        out[i] = scratch->unary[mask.bytes + i] > scratch->unary[i];
     return out ? 0 : error->status;
 }
 
-static int refine_maps(const struct job *job, struct ws2_record *record, struct bench *bench,
+static int refine_maps(const struct job *job, struct ws2_record *record, struct scratch *scratch,
                        struct ws2_error *error)
 {
     struct ws2_tensor cam;
@@ -133,37 +119,37 @@ static int refine_maps(const struct job *job, struct ws2_record *record, struct 
                         (long long)cam.shape.dim[0], job->classes);
     const struct ws2_shape shape = cam.shape, plane = ws2_shape_2(shape.dim[1], shape.dim[2]);
     const size_t pixels = (size_t)(plane.dim[0] * plane.dim[1]);
-    status = reserve(bench, labels, pixels, error);
+    status = reserve(scratch, labels, pixels, error);
     if (status >= 0)
         status = ws2_crf_probability(cam.data, job->classes, pixels, job->target,
-                                     isnan(job->gamma) ? 1 : job->gamma, bench->unary, error);
+                                     isnan(job->gamma) ? 1 : job->gamma, scratch->unary, error);
     if (status < 0) {
         ws2_error_prefix(error, "tensor '%s'", job->in);
         return status;
     }
-    ws2_crf_unary_probability(bench->unary, (size_t)labels * pixels, bench->unary);
-    status = run(job, record, bench, labels, &plane, error);
+    ws2_crf_unary_probability(scratch->unary, (size_t)labels * pixels, scratch->unary);
+    status = run(job, record, scratch, labels, &plane, error);
     if (status < 0)
         return status;
     if (job->out == NULL)
         ws2_record_drop(record, job->in);
-    uint16_t *out = ws2_record_add(record, job->out ? job->out : job->in, WS2_F16, &shape, error);
+    uint16_t *out = ws2_record_add(record, job->result, WS2_F16, &shape, error);
     if (out == NULL)
         return error->status;
     if (job->target < 0) {
-        ws2_half_from_floats(out, bench->unary, (size_t)labels * pixels);
+        ws2_half_from_floats(out, scratch->unary, (size_t)labels * pixels);
         return 0;
     }
     memset(out, 0, (size_t)job->classes * pixels * sizeof *out); /* nothing is known of the other classes */
-    ws2_half_from_floats(out + (size_t)job->target * pixels, bench->unary + pixels, pixels);
+    ws2_half_from_floats(out + (size_t)job->target * pixels, scratch->unary + pixels, pixels);
     return 0;
 }
 
 static int work(void *context, struct ws2_record *record, int worker, struct ws2_error *error)
 {
     const struct job *job = context;
-    struct bench *bench = &job->bench[worker];
-    return job->mask ? refine_mask(job, record, bench, error) : refine_maps(job, record, bench, error);
+    struct scratch *scratch = &job->scratch[worker];
+    return job->mask ? refine_mask(job, record, scratch, error) : refine_maps(job, record, scratch, error);
 }
 
 /* ---- options ------------------------------------------------------------------------------------------------ */
@@ -184,6 +170,7 @@ static void settle(struct job *job)
                                 .bilateral_weight = either(asked->bilateral_weight, preset->bilateral_weight),
                                 .iterations = job->iterations < 0 ? preset->iterations : (int)job->iterations,
                                 .exact = asked->exact};
+    job->result = job->out ? job->out : job->mask ? "refined" : job->in;
     if (job->mask && (job->class || !isnan(job->gamma)))
         ws2_die_text(WS2_ERR_USAGE, "--class and --gamma are for maps, not for --mask");
     if (!job->class && !isnan(job->gamma))
@@ -250,12 +237,12 @@ int main(int argc, char **argv)
     settle(&job);
     job.program = &program;
     job.common = &common;
-    job.bench = ws2_must(ws2_calloc((size_t)common.threads, sizeof *job.bench));
+    job.scratch = ws2_must(ws2_calloc((size_t)common.threads, sizeof *job.scratch));
     const int code = ws2_cli_filter(&program, &common, &filter);
     for (int i = 0; i < common.threads; i++) {
-        ws2_crf_free(job.bench[i].crf);
-        free(job.bench[i].unary);
+        ws2_crf_free(job.scratch[i].crf);
+        free(job.scratch[i].unary);
     }
-    free(job.bench);
+    free(job.scratch);
     return code;
 }

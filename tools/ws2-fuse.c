@@ -18,31 +18,20 @@ struct job {
 static const char *const flow_names[] = {"flow.next", "flow.prev"};
 static const char *const valid_names[] = {"flow.next.valid", "flow.prev.valid"};
 
-static const struct ws2_tensor_info *need(const struct ws2_head *head, const char *name, enum ws2_dtype dtype,
-                                          struct ws2_error *error)
-{
-    const struct ws2_tensor_info *info = ws2_head_find(head, name);
-    if (info == NULL)
-        ws2_fail(error, WS2_ERR_INPUT, "no tensor '%s'", name);
-    else if (info->dtype != dtype)
-        ws2_fail(error, WS2_ERR_INPUT, "tensor '%s' is %s, not %s", name, ws2_dtype_name(info->dtype),
-                 ws2_dtype_name(dtype));
-    else
-        return info;
-    return NULL;
-}
-
 static int begin(void *context, const struct ws2_head *in, struct ws2_head *out, struct ws2_error *error)
 {
     const struct job *job = context;
-    const struct ws2_tensor_info *maps = need(in, job->in, WS2_F16, error);
+    const struct ws2_tensor_info *maps = ws2_head_want(in, job->in, WS2_F16, error);
     if (maps == NULL)
         return error->status;
     for (int way = 0; job->neighbours > 0 && way < 2; way++)
-        if (need(in, flow_names[way], WS2_F16, error) == NULL ||
-            (job->valid && need(in, valid_names[way], WS2_U8, error) == NULL))
+        if (ws2_head_want(in, flow_names[way], WS2_F16, error) == NULL ||
+            (job->valid && ws2_head_want(in, valid_names[way], WS2_U8, error) == NULL))
             return error->status;
-    if (job->out != NULL && ws2_head_add_tensor(out, job->out, WS2_F16, maps->axes, maps->unit, error) < 0)
+    if (job->out == NULL)
+        ws2_head_drop_tensor(out, job->in);
+    if (ws2_head_add_tensor(out, job->out ? job->out : job->in, WS2_F16, maps->axes,
+                            job->fuse.raw ? maps->unit : "0..1", error) < 0)
         return error->status;
     return ws2_cli_history(job->program, job->common, out, NULL);
 }

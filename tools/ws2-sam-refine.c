@@ -16,20 +16,11 @@ struct job {
     struct ws2_refine_scratch *scratch; /* one for each worker */
 };
 
-static int need(const struct ws2_head *head, const char *name, struct ws2_error *error)
-{
-    const struct ws2_tensor_info *info = ws2_head_find(head, name);
-    if (info == NULL)
-        return ws2_fail(error, WS2_ERR_INPUT, "no tensor '%s'", name);
-    if (info->dtype != WS2_U8)
-        return ws2_fail(error, WS2_ERR_INPUT, "tensor '%s' is %s, not u8", name, ws2_dtype_name(info->dtype));
-    return 0;
-}
-
 static int begin(void *context, const struct ws2_head *in, struct ws2_head *out, struct ws2_error *error)
 {
     struct job *job = context;
-    if (need(in, job->in, error) < 0 || need(in, job->instances, error) < 0 ||
+    if (ws2_head_want(in, job->in, WS2_U8, error) == NULL ||
+        ws2_head_want(in, job->instances, WS2_U8, error) == NULL ||
         ws2_head_add_tensor(out, job->out, WS2_U8, "h,w", "0/1", error) < 0)
         return error->status;
     return ws2_cli_history(job->program, job->common, out, NULL);

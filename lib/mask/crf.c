@@ -19,9 +19,9 @@ enum { SPACE, BILATERAL, KERNELS };
 struct ws2_crf {
     struct kernel kernel[KERNELS];
     bool exact;
-    int64_t height, width;   /* of the space kernel, which depends on nothing else */
-    double space;            /* its deviation; 0: not built */
-    float *feature;          /* [5,pixels] */
+    int64_t height, width; /* of the space kernel, which depends on nothing else */
+    double space;          /* its deviation; 0: not built */
+    float *feature; /* [7,pixels]: when exact, two of the first kernel and five of the second; else shared */
     float *scaled, *message; /* [pixels] n Q of one label; K' Q */
     float *energy, *next;    /* [labels,pixels] of the unaries; and with all messages */
     size_t feature_capacity, scaled_capacity, message_capacity, energy_capacity, next_capacity;
@@ -117,7 +117,7 @@ static int find_norm(struct ws2_crf *crf, int which, int64_t pixels, struct ws2_
     return 0;
 }
 
-/* feature: [7,pixels] when exact, where both kernels need theirs to the end, else [5,pixels]. */
+/* Exact sums need the features of both kernels to the end, a lattice none once it is built. */
 static int build(struct ws2_crf *crf, int which, const uint8_t *rgb, int64_t height, int64_t width,
                  double place, double colour, struct ws2_error *error)
 {

@@ -254,7 +254,7 @@ void ws2_coarse_cut(uint8_t *mask, const uint8_t *within, size_t pixels);
  * not. So R = P without masks, and R is empty when P is.
  * MAX_IOU_IMP: the same without the second condition. MAX_IOU: and without the pixels that no mask holds.
  *
- * COPY, AND, OR (SAM-enhanced masks of the smoke papers): m is taken when |P and m| > iou |P or m|, with parts when this
+ * COPY, AND, OR (the SAM-enhanced masks of the cross-architecture paper on smoke, arXiv 2507.21959): m is taken when |P and m| > iou |P or m|, with parts when this
  * holds for any one of the connected parts of P in its place. M, their union, is R, or R = M and P, or R = M or P;
  * without a mask taken, R = P.
  */
@@ -328,7 +328,7 @@ int ws2_crf_run(struct ws2_crf **crf, const struct ws2_crf_params *params, const
 
 /* Class maps f16[classes,pixels], each divided by its maximum, negative values 0, to probabilities f32[labels,pixels].
  * Target -1: every class is a label, p_l = m_l / (sum of m + 1e-8). Else two labels, anything else and the class `target`:
- * (1 - m)^gamma and m, over their sum + 1e-8 (the smoke papers); gamma above 1 makes room for weak maps, which
+ * (1 - m)^gamma and m, over their sum + 1e-8 (arXiv 2507.21959); gamma above 1 makes room for weak maps, which
  * would vanish. WS2_ERR_INPUT for a value that is not finite and a target that is no class. */
 int ws2_crf_probability(const uint16_t *cam, int64_t classes, size_t pixels, int target, double gamma,
                         float *probability, struct ws2_error *error);

@@ -436,6 +436,20 @@ const struct ws2_tensor_info *ws2_head_find(const struct ws2_head *head, const c
     return find(head, name);
 }
 
+const struct ws2_tensor_info *ws2_head_want(const struct ws2_head *head, const char *name,
+                                            enum ws2_dtype dtype, struct ws2_error *error)
+{
+    const struct ws2_tensor_info *info = ws2_head_find(head, name);
+    if (info != NULL && info->dtype == dtype)
+        return info;
+    if (info == NULL)
+        ws2_fail(error, WS2_ERR_INPUT, "no tensor '%s'", name);
+    else
+        ws2_fail(error, WS2_ERR_INPUT, "tensor '%s' is %s, not %s", name, ws2_dtype_name(info->dtype),
+                 ws2_dtype_name(dtype));
+    return NULL;
+}
+
 int ws2_head_add_tensor(struct ws2_head *head, const char *name, enum ws2_dtype dtype, const char *axes,
                         const char *unit, struct ws2_error *error)
 {

@@ -88,6 +88,9 @@ int ws2_head_set_note(struct ws2_head *head, const char *key, const char *text);
 int ws2_head_tensors(const struct ws2_head *head);
 const struct ws2_tensor_info *ws2_head_tensor(const struct ws2_head *head, int index);
 const struct ws2_tensor_info *ws2_head_find(const struct ws2_head *head, const char *name); /* or NULL */
+/* As ws2_head_find, but a missing tensor or one of another dtype is WS2_ERR_INPUT and NULL. */
+const struct ws2_tensor_info *ws2_head_want(const struct ws2_head *head, const char *name,
+                                            enum ws2_dtype dtype, struct ws2_error *error);
 /* Adds a row. A name that is already there is WS2_ERR_USAGE (never overwritten silently). */
 int ws2_head_add_tensor(struct ws2_head *head, const char *name, enum ws2_dtype dtype, const char *axes,
                         const char *unit, struct ws2_error *error);

@@ -256,7 +256,8 @@ static void published_pairs(void **state)
         {"kitti/frame1.png", "kitti/frame2.png", "kitti/flow_gt.png", 35, 18}};
     const char *root = getenv("WS2_TESTDATA");
     if (!root) {
-        print_message("WS2_TESTDATA is not set\n");
+        print_message(
+            "the published pairs are not in the repository: WS2_TESTDATA names no folder with them\n");
         skip();
     }
     for (size_t i = 0; i < 2 * sizeof pair / sizeof *pair; i++) {

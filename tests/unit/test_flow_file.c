@@ -390,7 +390,7 @@ static const char *testdata(const char *name)
     static char path[512];
     const char *root = getenv("WS2_TESTDATA");
     if (!root) {
-        print_message("WS2_TESTDATA is not set\n");
+        print_message("files of others are not in the repository: WS2_TESTDATA names no folder with them\n");
         skip();
     }
     snprintf(path, sizeof path, "%s/flow/%s", root, name);

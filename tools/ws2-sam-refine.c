@@ -11,6 +11,7 @@ struct job {
     const char *in, *instances, *out;
     int rule;
     struct ws2_refine refine;
+    bool layers; /* of the segment being read: instances come as layers, not as a stack */
     const struct ws2_program *program;
     const struct ws2_common *common;
     struct ws2_refine_scratch *scratch; /* one for each worker */
@@ -19,8 +20,10 @@ struct job {
 static int begin(void *context, const struct ws2_head *in, struct ws2_head *out, struct ws2_error *error)
 {
     struct job *job = context;
+    const struct ws2_tensor_info *instances = ws2_head_find(in, job->instances);
+    job->layers = instances != NULL && instances->dtype == WS2_U16;
     if (ws2_head_want(in, job->in, WS2_U8, error) == NULL ||
-        ws2_head_want(in, job->instances, WS2_U8, error) == NULL ||
+        ws2_head_want(in, job->instances, job->layers ? WS2_U16 : WS2_U8, error) == NULL ||
         ws2_head_add_tensor(out, job->out, WS2_U8, "h,w", "0/1", error) < 0)
         return error->status;
     return ws2_cli_history(job->program, job->common, out, NULL);
@@ -29,21 +32,29 @@ static int begin(void *context, const struct ws2_head *in, struct ws2_head *out,
 static int work(void *context, struct ws2_record *record, int worker, struct ws2_error *error)
 {
     struct job *job = context;
-    struct ws2_tensor coarse, instances;
+    struct ws2_tensor coarse, masks;
     char mask[96], stack[96];
     if (ws2_record_want(record, job->in, WS2_U8, 2, &coarse, error) < 0 ||
-        ws2_record_want(record, job->instances, WS2_U8, 3, &instances, error) < 0)
+        ws2_record_want(record, job->instances, job->layers ? WS2_U16 : WS2_U8, 3, &masks, error) < 0)
         return error->status;
-    const struct ws2_shape shape = ws2_shape_2(instances.shape.dim[1], instances.shape.dim[2]);
+    const struct ws2_shape shape = ws2_shape_2(masks.shape.dim[1], masks.shape.dim[2]);
     if (!ws2_shape_equal(&coarse.shape, &shape))
         return ws2_fail(error, WS2_ERR_INPUT, "tensor '%s' is %s, '%s' is %s", job->in,
                         ws2_shape_text(&coarse.shape, mask, sizeof mask), job->instances,
-                        ws2_shape_text(&instances.shape, stack, sizeof stack));
+                        ws2_shape_text(&masks.shape, stack, sizeof stack));
+    const struct ws2_instances instances = {.count = job->layers ? 0 : masks.shape.dim[0],
+                                            .layers = job->layers ? masks.shape.dim[0] : 0,
+                                            .height = shape.dim[0],
+                                            .width = shape.dim[1],
+                                            .stack = job->layers ? NULL : masks.data,
+                                            .layer = job->layers ? masks.data : NULL};
     uint8_t *refined = ws2_record_add(record, job->out, WS2_U8, &shape, error);
     if (refined == NULL)
         return error->status;
-    const int64_t taken = ws2_refine_mask(&job->refine, &job->scratch[worker], coarse.data, instances.data,
-                                          instances.shape.dim[0], shape.dim[0], shape.dim[1], refined, error);
+    const int64_t taken =
+        ws2_refine_mask(&job->refine, &job->scratch[worker], coarse.data, &instances, refined, error);
+    if (taken < 0)
+        ws2_error_prefix(error, "tensor '%s'", job->instances);
     return taken < 0 ? (int)taken : 0;
 }
 
@@ -71,9 +82,9 @@ int main(int argc, char **argv)
         .name = "ws2-sam-refine",
         .operands = "[FILE...]",
         .summary = "refine coarse masks by instance masks",
-        .reads = "coarse:u8[h,w] instances:u8[n,h,w]",
+        .reads = "coarse:u8[h,w] instances:u8[n,h,w]|u16[l,h,w]",
         .adds = "refined:u8[h,w]",
-        .examples = "  ws2-merge b1.coarse.ws2 b1.sam.ws2 | ws2-sam-refine | ws2-iou --mask refined\n"
+        .examples = "  ws2-sam b1.coarse.ws2 | ws2-sam-refine | ws2-iou --mask refined\n"
                     "  ws2-sam-refine --rule copy --parts -o b1.copy.ws2 b1.both.ws2",
         .takes = WS2_TAKES_INPUT | WS2_TAKES_OUTPUT | WS2_TAKES_THREADS | WS2_TAKES_PROGRESS,
         .options = options,

@@ -379,6 +379,10 @@ void ws2_hsv_f32(float *hue, float *saturation, float *value, const uint8_t *rgb
 /* One colour back: h any real (wraps), s and v in [0,1]. */
 void ws2_hsv_rgb(float h, float s, float v, uint8_t rgb[3]);
 
+/* CIE L*a*b* (1976, white D65) of sRGB samples: planes lab[3,pixels], L 0..100, a and b about -108 .. 99. Cube roots come
+ * from a table; L and b are right to 2e-3, a to 4e-3. */
+void ws2_lab_f32(float *lab, const uint8_t *rgb, size_t pixels);
+
 enum ws2_jitter_step { WS2_JITTER_BRIGHTNESS, WS2_JITTER_CONTRAST, WS2_JITTER_SATURATION, WS2_JITTER_HUE };
 
 /* Colour jitter as torchvision does it on 8-bit RGB pictures: each step rounds to u8.
@@ -446,6 +450,7 @@ struct ws2_view {
  *   u8 [h,w]                        "class", "ids": colours; else 0/1 as black and white; other values as grey
  *   u16, i32 [h,w]                  colours by id
  *   u8 [n,h,w] "instances..."       colours, the last one on top; so are others that are no u8 [h,w,3]
+ *   u16 [l,h,w]                     layers of ids: colours, the last layer on top
  *   f16, f32 [h,w] or [c,h,w]       a heat map of one channel, 0..1 when the values are, else lowest..highest
  * Other shapes are WS2_ERR_INPUT. The picture is grey or RGB. */
 int ws2_view_tensor(struct ws2_image *image, const char *name, enum ws2_dtype dtype,

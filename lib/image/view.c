@@ -142,8 +142,9 @@ static int view_ids(struct ws2_image *image, enum ws2_dtype dtype, int64_t heigh
     return 0;
 }
 
-static int view_instances(struct ws2_image *image, const struct ws2_shape *shape, const uint8_t *data,
-                          struct ws2_error *error)
+/* A stack of masks, u8, or layers of them, u16: what comes later lies on top. */
+static int view_instances(struct ws2_image *image, enum ws2_dtype dtype, const struct ws2_shape *shape,
+                          const void *data, struct ws2_error *error)
 {
     const size_t pixels = (size_t)(shape->dim[1] * shape->dim[2]);
     int32_t *ids = ws2_calloc(pixels, sizeof *ids);
@@ -152,9 +153,12 @@ static int view_instances(struct ws2_image *image, const struct ws2_shape *shape
     if (!ids)
         return ws2_fail(error, WS2_ERR_SYSTEM, "no memory for instances");
     for (int64_t n = 0; n < shape->dim[0]; n++)
-        for (size_t i = 0; i < pixels; i++)
-            if (data[(size_t)n * pixels + i])
-                ids[i] = (int32_t)n + 1;
+        for (size_t i = 0; i < pixels; i++) {
+            const int32_t id = (int32_t)id_at(dtype, data, (size_t)n * pixels + i);
+
+            if (id != 0)
+                ids[i] = dtype == WS2_U8 ? (int32_t)n + 1 : id;
+        }
     status = view_ids(image, WS2_I32, shape->dim[1], shape->dim[2], ids, error);
     free(ids);
     return status;
@@ -198,8 +202,8 @@ int ws2_view_tensor(struct ws2_image *image, const char *name, enum ws2_dtype dt
         return view_bytes(image, name, shape, data, view, error);
     if (planar && shape->rank == 2 && (dtype == WS2_U16 || dtype == WS2_I32))
         return view_ids(image, dtype, d[0], d[1], data, error);
-    if (planar && shape->rank == 3 && dtype == WS2_U8)
-        return view_instances(image, shape, data, error);
+    if (planar && shape->rank == 3 && (dtype == WS2_U8 || dtype == WS2_U16))
+        return view_instances(image, dtype, shape, data, error);
     return cannot_show(name, dtype, shape, error);
 }
 

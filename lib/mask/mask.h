@@ -242,6 +242,91 @@ int ws2_coarse_mask(const struct ws2_coarse *coarse, const uint16_t *cam, int64_
 /* mask[i] = 0 where within[i] is 0. */
 void ws2_coarse_cut(uint8_t *mask, const uint8_t *within, size_t pixels);
 
+/* ---- instance masks ------------------------------------------------------------------------------------------ */
+
+/*
+ * Masks of single things, which may overlap and nest, numbered from 0, in one of two forms:
+ *     stack u8[count,h,w]: a pixel of mask k is not 0 in plane k;
+ *     layers u16[layers,h,w]: a pixel of mask k is k + 1 in the one layer that has all of mask k. Things that do not overlap
+ *     share a layer, so a few layers hold any number of them.
+ */
+struct ws2_instances {
+    int64_t count, layers, height,
+        width;            /* count: of the stack; of layers it follows from the numbers there */
+    const uint8_t *stack; /* NULL: layers */
+    const uint16_t *layer;
+};
+
+#define WS2_INSTANCES_MAX 65535 /* in layers */
+
+/* Where each mask of some layers is; zero-initialise it, and free it at the end. A mask without a pixel has area 0. */
+struct ws2_instances_index {
+    int64_t count;
+    struct ws2_instance {
+        int64_t layer, area;
+        int64_t left, top, right, bottom; /* right and bottom: one beyond */
+    } * at;
+    size_t capacity;
+};
+/* WS2_ERR_INPUT when a number stands in two layers. */
+int ws2_instances_find(struct ws2_instances_index *index, const struct ws2_instances *instances,
+                       struct ws2_error *error);
+void ws2_instances_index_free(struct ws2_instances_index *index);
+/* bits = mask k; bits has the size of the masks. `index` is that of the layers, and is not looked at for a stack. */
+void ws2_instances_bits(const struct ws2_instances *instances, const struct ws2_instances_index *index,
+                        int64_t k, struct ws2_bits *bits);
+/* stack u8[count,h,w], 0/1, of layers. */
+void ws2_instances_unpack(const struct ws2_instances *instances, const struct ws2_instances_index *index,
+                          uint8_t *stack);
+
+/* Puts overlapping masks into layers, each into the first that has room. Zero-initialise it. */
+struct ws2_layers {
+    int64_t count, layers, height, width;
+    uint16_t *layer;       /* [layers,h,w] */
+    struct ws2_bits *used; /* [layers] */
+    size_t layer_capacity, used_capacity;
+    int64_t planes; /* of `used` that hold memory */
+};
+int ws2_layers_reset(struct ws2_layers *layers, int64_t height, int64_t width, struct ws2_error *error);
+/* The next mask, of the size of the layers. WS2_ERR_INPUT for more than WS2_INSTANCES_MAX. */
+int ws2_layers_add(struct ws2_layers *layers, const struct ws2_bits *mask, struct ws2_error *error);
+void ws2_layers_free(struct ws2_layers *layers);
+
+/* ---- proposals ----------------------------------------------------------------------------------------------- */
+
+/*
+ * Masks of things without a network and of no class, from fine to coarse, so that they nest: regions of like colour at
+ * several scales k (Felzenszwalb and Huttenlocher, Efficient graph-based image segmentation, 2004), and of a foreground
+ * mask its connected parts and their pieces, cut at necks (watershed of the distance to the outside). What is the same set
+ * of pixels is there once.
+ */
+#define WS2_PROPOSALS_LEVELS_MAX 16
+
+struct ws2_proposals_params {
+    double k[WS2_PROPOSALS_LEVELS_MAX]; /* above 0, in units of colour: large k, large regions */
+    int levels;                         /* 0: the foreground alone */
+    int64_t least;                      /* pixels of a region */
+    double sigma;                       /* of the Gaussian that smooths colours first; 0: none */
+    double neck; /* 0..1: pieces whose neck is narrower than this share of the narrower piece are two */
+};
+struct ws2_proposals_params ws2_proposals_defaults(void); /* 100, 300, 1000; 100 pixels; 0.8; 0.75 */
+
+struct ws2_proposals;
+void ws2_proposals_free(struct ws2_proposals *proposals); /* NULL is fine */
+
+/* colour f32[channels,h,w], L*a*b* as a rule, is changed; fg u8[h,w] or NULL. *kept is NULL or from an earlier call, of any
+ * size; the caller frees it. Returns how many masks there are. About 50 bytes per pixel and 4 per level. WS2_ERR_INPUT for
+ * colours that are not finite, pictures above 2^29 pixels and more than WS2_INSTANCES_MAX masks. */
+int64_t ws2_proposals_make(struct ws2_proposals **kept, const struct ws2_proposals_params *params,
+                           float *colour, int64_t channels, const uint8_t *fg, int64_t height, int64_t width,
+                           struct ws2_error *error);
+int64_t ws2_proposals_layers(const struct ws2_proposals *proposals);
+/* layer u16[layers,h,w]; box i32[masks,4]: left, top, and one beyond right and bottom; stability f32[masks], 0..1: of a
+ * region the share of the scales at which it stands, of a part or piece 1 - b / a, b the half width of its widest neck, a
+ * its own. Masks are ordered by stability, those of one stability by size, the largest first. */
+void ws2_proposals_get(const struct ws2_proposals *proposals, uint16_t *layer, int32_t *box,
+                       float *stability);
+
 /* ---- refined masks ------------------------------------------------------------------------------------------- */
 
 /*
@@ -280,17 +365,18 @@ struct ws2_refine {
 struct ws2_refine_scratch {
     struct ws2_bits coarse, mask, all, taken;
     struct ws2_bits_scratch bits;
+    struct ws2_instances_index index;
     int32_t *label;
     int64_t *part, parts;
     size_t label_capacity, part_capacity;
 };
 void ws2_refine_scratch_free(struct ws2_refine_scratch *scratch);
 
-/* coarse u8[h,w], instance u8[count,h,w]: every byte that is not 0 belongs to the mask -> refined u8[h,w], 0/1. Returns
- * how many masks were taken, or a status. */
+/* coarse u8[h,w], of the size of the instances: every byte that is not 0 belongs to the mask -> refined u8[h,w], 0/1.
+ * Returns how many masks were taken, or a status: WS2_ERR_INPUT for a number that stands in two layers. */
 int64_t ws2_refine_mask(const struct ws2_refine *refine, struct ws2_refine_scratch *scratch,
-                        const uint8_t *coarse, const uint8_t *instance, int64_t count, int64_t height,
-                        int64_t width, uint8_t *refined, struct ws2_error *error);
+                        const uint8_t *coarse, const struct ws2_instances *instances, uint8_t *refined,
+                        struct ws2_error *error);
 
 /* ---- dense conditional random field --------------------------------------------------------------------------- */
 

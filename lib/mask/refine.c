@@ -48,6 +48,7 @@ void ws2_refine_scratch_free(struct ws2_refine_scratch *scratch)
     ws2_bits_free(&scratch->all);
     ws2_bits_free(&scratch->taken);
     ws2_bits_scratch_free(&scratch->bits);
+    ws2_instances_index_free(&scratch->index);
     free(scratch->label);
     free(scratch->part);
     *scratch = (struct ws2_refine_scratch){0};
@@ -147,23 +148,28 @@ static void finish(const struct ws2_refine *refine, struct ws2_refine_scratch *s
 }
 
 int64_t ws2_refine_mask(const struct ws2_refine *refine, struct ws2_refine_scratch *scratch,
-                        const uint8_t *coarse, const uint8_t *instance, int64_t count, int64_t height,
-                        int64_t width, uint8_t *refined, struct ws2_error *error)
+                        const uint8_t *coarse, const struct ws2_instances *instances, uint8_t *refined,
+                        struct ws2_error *error)
 {
+    const int64_t height = instances->height, width = instances->width;
+    int64_t count = instances->count, taken = 0;
     int status = prepare(scratch, height, width, error);
+    if (status >= 0 && instances->stack == NULL) {
+        status = ws2_instances_find(&scratch->index, instances, error);
+        count = scratch->index.count;
+    }
     if (status < 0)
         return status;
     ws2_bits_from_bytes(&scratch->coarse, coarse);
     const int64_t seed = ws2_bits_count(&scratch->coarse);
     const bool by_iou = refine->rule >= WS2_REFINE_COPY;
-    int64_t taken = 0;
     if (by_iou && refine->parts)
         status = find_parts(scratch, error);
     if (status < 0)
         return status;
     for (int64_t k = 0; k < count && seed > 0; k++) {
         int64_t area, both;
-        ws2_bits_from_bytes(&scratch->mask, instance + (size_t)k * (size_t)height * (size_t)width);
+        ws2_instances_bits(instances, &scratch->index, k, &scratch->mask);
         sizes(&scratch->mask, &scratch->coarse, &area, &both);
         if (area == 0 || (double)area > refine->max_area * (double)height * (double)width)
             continue;

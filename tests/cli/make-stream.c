@@ -137,6 +137,9 @@ static void store(enum ws2_dtype dtype, void *data, size_t i, double value)
     case WS2_U8:
         ((uint8_t *)data)[i] = (uint8_t)value;
         break;
+    case WS2_U16:
+        ((uint16_t *)data)[i] = (uint16_t)value;
+        break;
     case WS2_I32:
         ((int32_t *)data)[i] = (int32_t)value;
         break;

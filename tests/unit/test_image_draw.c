@@ -148,6 +148,9 @@ static void tensors_become_pictures(void **state)
     assert_memory_equal(image.data + 6, colour, 3);
     ws2_view_tensor(&image, "instances", WS2_U8, &maps, instances, &plain, NULL);
     assert_memory_equal(image.data + 3, colour, 3);
+    const uint16_t layers[6] = {1, 1, 0, 0, 2, 0};
+    assert_int_equal(ws2_view_tensor(&image, "instances", WS2_U16, &maps, layers, &plain, NULL), 0);
+    assert_memory_equal(image.data + 3, colour, 3);
     assert_int_equal(ws2_view_tensor(&image, "cam", WS2_F16, &maps, half, &plain, NULL), 0);
     assert_memory_equal(image.data, ((const uint8_t[]){0, 0, 0, 128, 128, 128, 255, 255, 255}), 9);
     ws2_view_tensor(&image, "cam", WS2_F32, &maps, map, &second, NULL);

@@ -337,6 +337,38 @@ static void crop_and_convert(void **state)
     ws2_image_free(&image);
 }
 
+/* L*a*b* by the formulas, of all levels of grey and 3000 colours. */
+static void lab_by_definition(void **state)
+{
+    (void)state;
+    enum { COLOURS = 3256 };
+    static uint8_t rgb[3 * COLOURS];
+    static float lab[3 * COLOURS];
+    static const double to_xyz[3][3] = {{0.412453, 0.357580, 0.180423},
+                                        {0.212671, 0.715160, 0.072169},
+                                        {0.019334, 0.119193, 0.950227}},
+                        white[3] = {0.950456, 1, 1.088754};
+    generator_image("lab", rgb, sizeof rgb);
+    for (int i = 0; i < 256; i++)
+        rgb[3 * i] = rgb[3 * i + 1] = rgb[3 * i + 2] = (uint8_t)i;
+    ws2_lab_f32(lab, rgb, COLOURS);
+    for (int i = 0; i < COLOURS; i++) {
+        double f[3];
+        for (int k = 0; k < 3; k++) {
+            double sum = 0;
+            for (int c = 0; c < 3; c++) {
+                const double s = rgb[3 * i + c] / 255.0;
+                sum += to_xyz[k][c] / white[k] * (s <= 0.04045 ? s / 12.92 : pow((s + 0.055) / 1.055, 2.4));
+            }
+            f[k] = sum > 216.0 / 24389 ? cbrt(sum) : (24389.0 / 27 * sum + 16) / 116;
+        }
+        assert_float_equal(lab[i], 116 * f[1] - 16, 2e-3);
+        assert_float_equal(lab[COLOURS + i], 500 * (f[0] - f[1]), 4e-3);
+        assert_float_equal(lab[2 * COLOURS + i], 200 * (f[1] - f[2]), 2e-3);
+    }
+    assert_float_equal(lab[255], 100, 1e-3);
+}
+
 static void hsv_there_and_back(void **state)
 {
     (void)state;
@@ -422,6 +454,7 @@ int main(void)
         cmocka_unit_test(every_kernel_keeps_a_flat_picture_and_its_own_size),
         cmocka_unit_test(resizers_are_kept_and_refuse_nonsense),
         cmocka_unit_test(crop_and_convert),
+        cmocka_unit_test(lab_by_definition),
         cmocka_unit_test(hsv_there_and_back),
         cmocka_unit_test(fit_and_rate_are_parsed),
         cmocka_unit_test(truth_is_above_one_half),

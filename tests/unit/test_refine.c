@@ -10,12 +10,38 @@
 
 static const struct ws2_refine published = {.rule = WS2_REFINE_SEPL, .max_area = 1};
 
+/* The masks in layers: what the rules make of them is the same. */
+static void in_layers(const struct ws2_refine *rule, struct ws2_refine_scratch *scratch,
+                      const uint8_t *coarse, const struct ws2_instances *stack, int64_t taken,
+                      const uint8_t *refined)
+{
+    const size_t pixels = (size_t)(stack->height * stack->width);
+    struct ws2_layers layers = {0};
+    struct ws2_bits mask = {0};
+    uint8_t *again = ws2_calloc(pixels, 1);
+    assert_int_equal(ws2_layers_reset(&layers, stack->height, stack->width, NULL), 0);
+    assert_int_equal(ws2_bits_reset(&mask, stack->height, stack->width, NULL), 0);
+    for (int64_t k = 0; k < stack->count; k++) {
+        ws2_bits_from_bytes(&mask, stack->stack + (size_t)k * pixels);
+        assert_int_equal(ws2_layers_add(&layers, &mask, NULL), 0);
+    }
+    const struct ws2_instances instances = {
+        .layers = layers.layers, .height = stack->height, .width = stack->width, .layer = layers.layer};
+    assert_int_equal(ws2_refine_mask(rule, scratch, coarse, &instances, again, NULL), taken);
+    assert_memory_equal(again, refined, pixels);
+    ws2_layers_free(&layers);
+    ws2_bits_free(&mask);
+    free(again);
+}
+
 static int64_t refine(const struct ws2_refine *rule, const uint8_t *coarse, const uint8_t *instance,
                       int64_t count, int64_t height, int64_t width, uint8_t *refined)
 {
+    const struct ws2_instances stack = {.count = count, .height = height, .width = width, .stack = instance};
     struct ws2_refine_scratch scratch = {0};
-    const int64_t taken =
-        ws2_refine_mask(rule, &scratch, coarse, instance, count, height, width, refined, NULL);
+    const int64_t taken = ws2_refine_mask(rule, &scratch, coarse, &stack, refined, NULL);
+    if (taken >= 0)
+        in_layers(rule, &scratch, coarse, &stack, taken, refined);
     ws2_refine_scratch_free(&scratch);
     return taken;
 }
@@ -249,8 +275,10 @@ static void test_brute_force(void **state)
                                               .max_area = i % 2 ? 1 : 0.5,
                                               .iou = 0.25 * (double)ws2_random_below(&random, 4),
                                               .parts = i % 3 == 0};
-            const int64_t taken = ws2_refine_mask(&refine, &scratch, coarse, instance, set.count, set.height,
-                                                  set.width, refined, NULL);
+            const struct ws2_instances stack = {
+                .count = set.count, .height = set.height, .width = set.width, .stack = instance};
+            const int64_t taken = ws2_refine_mask(&refine, &scratch, coarse, &stack, refined, NULL);
+            in_layers(&refine, &scratch, coarse, &stack, taken, refined);
             assert_int_equal(taken, set_refine(&set, &refine, want));
             assert_memory_equal(refined, want, (size_t)(set.height * set.width));
             all += taken;

@@ -5,7 +5,7 @@ DEMO_METHODS := gradcam gradcam++ layercam f2f puzzle pof
 include pipelines/belt.mk
 DEMO_RUN = PATH="$(CURDIR)/$(BIN):$$PATH" $(MAKE) --no-print-directory -f pipelines/ws2.mk \
   DATA=$(DEMO)/data OUT=$(DEMO)/out METHODS="$(DEMO_METHODS)" PICTURE="gradcam puzzle pof" $(BELT_NETWORK) RECIPE=pof \
-  TRAIN_OPTIONS=--centres SEED=1
+  TRAIN_OPTIONS=--centres SEED=1 TRUTH_N='ws2-synth -q $(BELT) --seed 1 --clip test/SEQ --tensors ids'
 
 .PHONY: demo
 demo: all

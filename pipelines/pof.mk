@@ -11,7 +11,8 @@
 # Tables, each a target, as OUT/NAME.tsv: `methods` (table 1: GradCAM, Frame-to-Frame, PuzzleCAM, POF-CAM), `ablation`
 # (table 2: neither reconstruction, temporal, spatial, both) and `bias` (table 3: accuracy with and without background);
 # `all` makes the first two. IoU in percent before the sorter, of one frame and of three, by both rules of ws2.mk (C, C3, T,
-# T3), and behind each its standard deviation over the seeds.
+# T3), of masks at the edges of instance masks (R, on a simulated belt N), and behind each its standard deviation over the
+# seeds.
 
 SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
@@ -37,11 +38,11 @@ endif
 # The simulated belt and its network; each setting given here counts before them.
 include $(HERE)belt.mk
 SYNTH ?= $(BELT)
-GIVEN := $(foreach v,SIZE BACKBONE STRIDE FILL CLASSES FLOW INIT EPOCHS BATCH SCALES LEVEL WITHIN THREADS DEVICE TRAIN_OPTIONS,\
+GIVEN := $(foreach v,SIZE BACKBONE STRIDE FILL CLASSES FLOW INIT EPOCHS BATCH SCALES LEVEL WITHIN REFINE THREADS DEVICE TRAIN_OPTIONS,\
          $(if $(filter undefined,$(origin $v)),,$v='$($v)'))
 run = $(MAKE) -f $(HERE)ws2.mk OUT=$(OUT)/seed-$1 DATA=$(or $(DATA),$(OUT)/seed-$1/data) \
       WORK=$(if $(DATA),$(OUT)/work,$(OUT)/seed-$1) SEED=$1 METHODS='$(METHODS)' RECIPE=$(RECIPE) JOBS=$(JOBS) \
-      $(if $(DATA),,$(BELT_NETWORK)) $(GIVEN)
+      $(if $(DATA),,$(BELT_NETWORK) TRUTH_N='ws2-synth -q $(SYNTH) --seed $1 --clip test/SEQ --tensors ids') $(GIVEN)
 
 # ---- tables -----------------------------------------------------------------------------------------------------
 

@@ -22,14 +22,21 @@
 #   SCALES    of the input when maps are made, 0.5,1,2 (the papers: 0.2,0.5,1,2,4,6)
 #   LEVEL     of the second kind of masks, 0.3
 #   WITHIN    fg: cut the coarse masks to the foreground mask; empty as in the papers
+#   REFINE    options of ws2-sam-refine, none
+#   TRUTH_N   command that writes the true instance masks of the test sequence SEQ, ROLE/NAME (a simulated belt knows them)
 #   PICTURE   methods that the picture shows, METHODS;  BEFORE, AFTER: test sequences of each camera in it, 4 and 2
 #   JOBS      sequences at a time;  THREADS of the training;  DEVICE cpu, cuda, auto;  SEED
 #
-# Stages, each a target: read median bgmask flow train cam coarse iou; `all` ends with OUT/table.tsv and OUT/picture.png.
+# Stages, each a target: read median bgmask flow train cam coarse sam refine iou; `all` ends with OUT/table.tsv and
+# OUT/picture.png.
 # The table's C are masks from the maps of one frame, where the map of `before`, each divided by its maximum, is above those
 # of the other classes (the papers' code); T are masks where it is above LEVEL (their text). C3 and T3 are from the maps of three
 # frames: the neighbours' maps, warped by the flow and merged by their maximum (POF-CAM, future work). f2f is such a merge by
 # itself: C and T of five frames, C3 and T3 of three.
+# R are the masks C brought to the edges of instance masks by the SEPL merge (WS2, section 4). N are the true items that are
+# coarse by more than half, which is the most that a merge can make of C; what lies in no true mask is belt.
+# `pseudo` writes the masks R of the training frames before the sorter, in the authors' layout, for a segmentation network:
+# OUT/pseudo/images and OUT/pseudo/METHOD.
 # `bias` prints the accuracy of a classifier with and without background (POF-CAM, table 3).
 # Paths must not contain spaces.
 
@@ -57,6 +64,8 @@ BATCH ?= 32
 SCALES ?= 0.5,1,2
 LEVEL ?= 0.3
 WITHIN ?=
+REFINE ?=
+TRUTH_N ?=
 PICTURE ?= $(METHODS)
 BEFORE ?= 4
 AFTER ?= 2
@@ -66,7 +75,7 @@ DEVICE ?= cpu
 SEED ?= 42
 TRAIN_OPTIONS ?=
 , := ,
-SETTINGS := DATA OUT WORK METHODS SIZE BACKBONE STRIDE FILL CLASSES RECIPE FLOW INIT EPOCHS BATCH SCALES LEVEL WITHIN PICTURE BEFORE AFTER \
+SETTINGS := DATA OUT WORK METHODS SIZE BACKBONE STRIDE FILL CLASSES RECIPE FLOW INIT EPOCHS BATCH SCALES LEVEL WITHIN REFINE TRUTH_N PICTURE BEFORE AFTER \
             THREADS DEVICE SEED TRAIN_OPTIONS
 export WS2_LEVEL := 3
 # Threads that wait for each other in a busy loop take the processor from those that work.
@@ -107,6 +116,10 @@ MOVING := $(foreach s,training validation,$(call worked,moving,$s))
 CAM := $(foreach m,$(METHODS),$(call files,cam/$m,test))
 COARSE := $(foreach m,$(METHODS),$(call files,coarse/$m,test))
 COARSE3 := $(foreach m,$(METHODS),$(call files,coarse3/$m,test))
+SAM := $(call worked,sam,test)
+REFINED := $(foreach m,$(METHODS),$(call files,refined/$m,test))
+# Masks to learn from are those of the training frames before the sorter.
+LEARNT := $(addprefix training/before/,$(call sequences,training,before))
 
 # The network behind the maps of a method, and what ws2-cam makes of it.
 OWN := puzzle pof temporal plain
@@ -115,10 +128,10 @@ maps = $(if $(filter $(OWN),$1),puzzle,$(patsubst f2f,gradcam,$1))
 TRIPLETS := pof temporal
 NETWORK := $(sort $(foreach m,$(METHODS),$(call network,$m)))
 
-.PHONY: all read median bgmask flow train cam coarse iou picture bias help
+.PHONY: all read median bgmask flow train cam coarse sam refine iou pseudo picture bias help
 # Without true masks there is no score, but masks all the same.
 TRUTH := $(wildcard $(DATA)/test_set/masks)
-all: $(if $(TRUTH),$(OUT)/table.tsv,coarse) picture
+all: $(if $(TRUTH),$(OUT)/table.tsv,refine) picture
 help:
 	@sed -n '2,/^$$/s/^# \{0,1\}//p' $(SELF)
 
@@ -194,7 +207,11 @@ cam: train
 	$(call each,$(CAM))
 coarse: cam flow
 	$(call each,$(COARSE) $(COARSE3))
-KINDS := coarse coarse3 level level3
+sam: bgmask
+	$(call each,$(SAM))
+refine: coarse sam
+	$(call each,$(REFINED))
+KINDS := coarse coarse3 level level3 refined $(if $(TRUTH_N),refined.true)
 IOU := $(foreach k,$(KINDS),$(METHODS:%=$(OUT)/iou/%.$k.tsv))
 iou: $(IOU)
 
@@ -224,14 +241,32 @@ $(OUT)/coarse3/%.ws2:
 	@$(call fused,$*,1) | $(masks) -o $@.part
 	$(finish)
 
+# Instance masks, and the coarse masks that follow their edges.
+$(WORK)/sam/%.ws2:
+	@mkdir -p $(@D)
+	@ws2-sam $(WORK)/bgmask/$*.ws2 | \
+	  ws2-pick --keep instances,instances.box,instances.score,instances.stability -o $@.part
+	$(finish)
+refined = ws2-sam-refine $(REFINE)
+# The true masks of METHOD/SPLIT/ROLE/NAME, if they are known.
+known = $(and $(TRUTH_N),$(filter test/%,$(call below,$1)),$(subst SEQ,$(patsubst test/%,%,$(call below,$1)),$(TRUTH_N)))
+$(OUT)/refined/%.ws2:
+	@mkdir -p $(@D)
+	@ws2-merge $(OUT)/coarse/$*.ws2 $(WORK)/sam/$(call below,$*).ws2 \
+	  $(if $(call known,$*),<($(call known,$*) | ws2-pick --keep ids)) | $(refined) | \
+	  $(if $(call known,$*),ws2-sam-refine --rule max_iou --instances ids --out refined.true |) \
+	  ws2-pick --keep refined$(if $(filter test/%,$(call below,$*)),$(if $(TRUTH),$(,)truth)$(if $(TRUTH_N),$(,)refined.true)) -o $@.part
+	$(finish)
+
 # The papers score the middle frames of triplets only: the first and last of a sequence do not count.
 define score
-$(OUT)/iou/%.$1$2.tsv: | coarse
+$(OUT)/iou/%.$1$2.tsv: | $3
 	@mkdir -p $$(@D)
-	@ws2-iou --centre --by-seq --mask $1 $$(filter $(OUT)/coarse$2/$$*/%,$$(COARSE$2)) >$$@.part
+	@ws2-iou --centre --by-seq --mask $1 $$(filter $(OUT)/$4/$$*/%,$5) >$$@.part
 	@mv $$@.part $$@
 endef
-$(foreach mask,coarse level,$(eval $(call score,$(mask),)) $(eval $(call score,$(mask),3)))
+$(foreach mask,coarse level,$(eval $(call score,$(mask),,coarse,coarse,$(COARSE))) $(eval $(call score,$(mask),3,coarse,coarse3,$(COARSE3))))
+$(foreach mask,refined refined.true,$(eval $(call score,$(mask),,refine,refined,$(REFINED))))
 
 # What masks would score that know nothing: the whole frame. And nothing of wanted and unwanted: all that lies on the
 # belt.
@@ -247,6 +282,24 @@ $(OUT)/iou/foreground.tsv: | bgmask
 $(OUT)/table.tsv: $(IOU)
 	@awk -F '\t' -v methods='$(METHODS)' -f $(dir $(SELF))table.awk $^ >$@.part
 	@mv $@.part $@
+
+# ---- masks to learn from --------------------------------------------------------------------------------------
+
+# The same stages for training frames; pictures of frames and masks bear the same names.
+of_learnt = $(foreach m,$(METHODS),$(LEARNT:%=$(OUT)/$1/$m/%$2))
+pseudo: train
+	$(call each,$(call of_learnt,cam,.ws2) $(LEARNT:%=$(WORK)/sam/%.ws2) $(if $(filter f2f,$(METHODS)),$(LEARNT:%=$(WORK)/flow/%.ws2)))
+	$(call each,$(call of_learnt,coarse,.ws2))
+	$(call each,$(call of_learnt,refined,.ws2))
+	$(call each,$(LEARNT:%=$(OUT)/pseudo/.done/images/%) $(call of_learnt,pseudo/.done,))
+$(OUT)/pseudo/.done/images/%:
+	@mkdir -p $(@D)
+	@ws2-write -q --by-seq --png $(OUT)/pseudo/images $(WORK)/bgmask/$*.ws2
+	@touch $@
+$(OUT)/pseudo/.done/%:
+	@mkdir -p $(@D)
+	@ws2-write -q --by-seq --png $(OUT)/pseudo/$(call method,$*) --tensor refined $(OUT)/refined/$*.ws2
+	@touch $@
 
 # ---- the picture: frames, maps, masks and truth side by side ---------------------------------------------------
 

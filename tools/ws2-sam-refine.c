@@ -29,25 +29,41 @@ static int begin(void *context, const struct ws2_head *in, struct ws2_head *out,
     return ws2_cli_history(job->program, job->common, out, NULL);
 }
 
+/* The masks of a frame: a stack, layers, or a single layer without an axis for it, such as the ids of a simulated belt. */
+static int get_masks(const struct job *job, struct ws2_record *record, struct ws2_tensor *masks,
+                     struct ws2_instances *instances, struct ws2_error *error)
+{
+    const bool single =
+        job->layers && ws2_record_peek(record, job->instances, masks) && masks->shape.rank == 2;
+    const int status =
+        ws2_record_want(record, job->instances, job->layers ? WS2_U16 : WS2_U8, single ? 2 : 3, masks, error);
+    if (status < 0)
+        return status;
+    const struct ws2_shape *shape = &masks->shape;
+    const int64_t planes = single ? 1 : shape->dim[0];
+    *instances = (struct ws2_instances){.count = job->layers ? 0 : planes,
+                                        .layers = job->layers ? planes : 0,
+                                        .height = shape->dim[single ? 0 : 1],
+                                        .width = shape->dim[single ? 1 : 2],
+                                        .stack = job->layers ? NULL : masks->data,
+                                        .layer = job->layers ? masks->data : NULL};
+    return 0;
+}
+
 static int work(void *context, struct ws2_record *record, int worker, struct ws2_error *error)
 {
     struct job *job = context;
     struct ws2_tensor coarse, masks;
+    struct ws2_instances instances;
     char mask[96], stack[96];
     if (ws2_record_want(record, job->in, WS2_U8, 2, &coarse, error) < 0 ||
-        ws2_record_want(record, job->instances, job->layers ? WS2_U16 : WS2_U8, 3, &masks, error) < 0)
+        get_masks(job, record, &masks, &instances, error) < 0)
         return error->status;
-    const struct ws2_shape shape = ws2_shape_2(masks.shape.dim[1], masks.shape.dim[2]);
+    const struct ws2_shape shape = ws2_shape_2(instances.height, instances.width);
     if (!ws2_shape_equal(&coarse.shape, &shape))
         return ws2_fail(error, WS2_ERR_INPUT, "tensor '%s' is %s, '%s' is %s", job->in,
                         ws2_shape_text(&coarse.shape, mask, sizeof mask), job->instances,
                         ws2_shape_text(&masks.shape, stack, sizeof stack));
-    const struct ws2_instances instances = {.count = job->layers ? 0 : masks.shape.dim[0],
-                                            .layers = job->layers ? masks.shape.dim[0] : 0,
-                                            .height = shape.dim[0],
-                                            .width = shape.dim[1],
-                                            .stack = job->layers ? NULL : masks.data,
-                                            .layer = job->layers ? masks.data : NULL};
     uint8_t *refined = ws2_record_add(record, job->out, WS2_U8, &shape, error);
     if (refined == NULL)
         return error->status;

@@ -11,7 +11,7 @@
 
 /* What the command line says; NULL leaves it to the preset. */
 static struct {
-    const char *size, *seq, *density, *items, *tensors, *dataset;
+    const char *size, *seq, *density, *items, *tensors, *dataset, *clip;
     int64_t frames, rate, plant, clips, val_clips, test_clips, test_frames, quality;
     int role, preset, direction, difference;
     bool video;
@@ -51,6 +51,8 @@ static const struct ws2_option options[] = {
     {"optics", 0, WS2_OPT_REAL, &real[OPTICS], "X", "strength of vignette and reflexes", true, 0, 2},
     {"items", 0, WS2_OPT_TEXT, &want.items, "PATH", "paste cut-outs of this folder or list", false, 0, 0},
     {"dataset", 0, WS2_OPT_TEXT, &want.dataset, "DIR", "write the layout of the data set there", false, 0, 0},
+    {"clip", 0, WS2_OPT_TEXT, &want.clip, "SPLIT/ROLE/N", "the stream behind this clip of the data set", true,
+     0, 0},
     {"clips", 0, WS2_OPT_INT, &want.clips, "N", "data set: training clips per camera", false, 0, 60000},
     {"val-clips", 0, WS2_OPT_INT, &want.val_clips, "N", "data set: validation clips per camera", false, 0,
      60000},
@@ -76,6 +78,33 @@ static const struct ws2_program program = {
 
 /* ---- settings --------------------------------------------------------------------------------------- */
 
+/* "test/before/3" or "test/before/video_003": the belt, the frames and the name of that clip. */
+static void choose_clip(struct ws2_synth_config *config)
+{
+    static const char *const split[] = {"training", "validation", "test"};
+    static char seq[32];
+    for (int s = 0; s < 3; s++)
+        for (int after = 0; after < 2; after++) {
+            char head[32], *end;
+            const int length = snprintf(head, sizeof head, "%s/%s/", split[s], after ? "after" : "before");
+            if (strncmp(want.clip, head, (size_t)length) != 0)
+                continue;
+            const char *number = want.clip + length;
+            number += strncmp(number, "video_", 6) == 0 ? 6 : 0;
+            const long long index = strtoll(number, &end, 10);
+            if (*number < '0' || *number > '9' || *end != 0 || index >= WS2_SYNTH_CLIPS_MAX)
+                break;
+            ws2_synth_clip(config, s, after == 1, index);
+            snprintf(seq, sizeof seq, "video_%03lld", index);
+            want.seq = want.seq ? want.seq : seq;
+            want.frames = s == 2 && want.test_frames > 0 ? want.test_frames : want.frames;
+            return;
+        }
+    ws2_die_text(WS2_ERR_USAGE,
+                 "--clip: '%s' is not training, validation or test, / before or after, / a number",
+                 want.clip);
+}
+
 static struct ws2_synth_config make_config(const struct ws2_common *common)
 {
     struct ws2_synth_config config;
@@ -95,6 +124,8 @@ static struct ws2_synth_config make_config(const struct ws2_common *common)
                                   &config.sliding, &config.noise, &config.drift,    &config.optics};
     for (int i = 0; i < REALS; i++)
         *value[i] = isnan(real[i]) ? *value[i] : real[i];
+    if (want.clip)
+        choose_clip(&config);
     return config;
 }
 
@@ -247,8 +278,8 @@ static int make_dataset(const struct ws2_common *common, const struct ws2_synth_
                                               .threads = common->threads,
                                               .progress = ws2_cli_progress_set};
     struct ws2_error error = {0};
-    if (strcmp(common->output, "-") != 0 || want.tensors)
-        ws2_die_text(WS2_ERR_USAGE, "--dataset goes without --output and --tensors");
+    if (strcmp(common->output, "-") != 0 || want.tensors || want.clip)
+        ws2_die_text(WS2_ERR_USAGE, "--dataset goes without --output, --tensors and --clip");
     ws2_cli_progress_begin(common, "clips", 2 * (want.clips + want.val_clips + want.test_clips));
     const int64_t made = ws2_synth_write_dataset(&dataset, want.dataset, &error);
     ws2_cli_progress_end();

@@ -90,10 +90,11 @@ static int clear_folder(const char *path, struct ws2_error *error)
 
 /* ---- one clip --------------------------------------------------------------------------------------------------- */
 
-static uint64_t clip_seed(uint64_t seed, const struct clip *clip)
+void ws2_synth_clip(struct ws2_synth_config *config, int split, bool after, int64_t index)
 {
-    struct ws2_random random = ws2_synth_random(seed, RANDOM_CLIP, 2 * clip->split + clip->role, clip->index);
-    return ws2_random_u64(&random);
+    struct ws2_random random = ws2_synth_random(config->seed, RANDOM_CLIP, 2 * split + after, index);
+    config->seed = ws2_random_u64(&random);
+    config->after = after;
 }
 
 /* Frames of a clip as pictures in a new folder; masks instead of frames where `mask` says so. */
@@ -217,8 +218,7 @@ static void make_clip(void *context, void *job, int worker)
     if (clip_is_there(maker, clip, name, &clip->error) != 0)
         return;
     struct ws2_synth_config config = maker->dataset->config;
-    config.seed = clip_seed(config.seed, clip);
-    config.after = clip->role;
+    ws2_synth_clip(&config, clip->split, clip->role == 1, clip->index);
     struct ws2_synth *synth;
     if (ws2_synth_open(&synth, &config, maker->dataset->cutouts, &clip->error) < 0)
         return;
@@ -315,9 +315,9 @@ static int check_dataset(const struct ws2_synth_dataset *dataset, struct ws2_err
         return ws2_fail(error, WS2_ERR_USAGE, "%lld frames in a test clip: not 0 to 1000000",
                         (long long)dataset->test_frames);
     for (int split = 0; split < SPLITS; split++) {
-        if (dataset->clips[split] < 0 || dataset->clips[split] > 60000)
-            return ws2_fail(error, WS2_ERR_USAGE, "%lld clips: not 0 to 60000",
-                            (long long)dataset->clips[split]);
+        if (dataset->clips[split] < 0 || dataset->clips[split] > WS2_SYNTH_CLIPS_MAX)
+            return ws2_fail(error, WS2_ERR_USAGE, "%lld clips: not 0 to %d", (long long)dataset->clips[split],
+                            WS2_SYNTH_CLIPS_MAX);
     }
     if (dataset->quality < 1 || dataset->quality > 100 || dataset->rate < 1 || dataset->threads < 1)
         return ws2_fail(error, WS2_ERR_USAGE, "quality, rate or threads out of range");

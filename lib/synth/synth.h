@@ -190,6 +190,12 @@ struct ws2_synth_dataset {
     void (*progress)(int64_t done, const char *extra); /* clips done, NULL; called in turn; may be NULL */
 };
 
+#define WS2_SYNTH_CLIPS_MAX 60000 /* of a split and camera */
+
+/* The settings of a whole set become those of one clip: split 0 training, 1 validation, 2 test. A stream of frames 0 .. of
+ * them holds what the pictures of the clip show, and all that is known of it besides. */
+void ws2_synth_clip(struct ws2_synth_config *config, int split, bool after, int64_t index);
+
 /* Writes the layout of the published data set:
  *   DIR/train_val_dataset/{training,validation}/{before,after}/video_NNN/frame_NNNN.jpg (or video_NNN.mp4)
  *   DIR/test_set/images/{before,after}/video_NNN/frame_NNNN.jpg

@@ -93,10 +93,10 @@ static void threshold_block(const struct ws2_coarse *coarse, const uint16_t *map
         mask[i] = value[i] > coarse->threshold;
 }
 
-int ws2_coarse_mask(const struct ws2_coarse *coarse, const uint16_t *cam, int64_t classes, size_t pixels,
-                    uint8_t *mask, struct ws2_error *error)
+/* The divisors of all maps, or what is wrong with them. */
+static int find_scales(const struct ws2_coarse *coarse, const uint16_t *cam, int64_t classes, size_t pixels,
+                       float scale[CLASSES], struct ws2_error *error)
 {
-    float scale[CLASSES];
     if (classes < 1 || classes > CLASSES)
         return ws2_fail(error, WS2_ERR_INPUT, "%lld class maps; between 1 and %d are possible",
                         (long long)classes, CLASSES);
@@ -107,6 +107,16 @@ int ws2_coarse_mask(const struct ws2_coarse *coarse, const uint16_t *cam, int64_
         if (map_scale(coarse, cam + (size_t)c * pixels, pixels, &scale[c]) != 0)
             return ws2_fail(error, WS2_ERR_INPUT, "class map %lld holds a value that is not finite",
                             (long long)c);
+    return 0;
+}
+
+int ws2_coarse_mask(const struct ws2_coarse *coarse, const uint16_t *cam, int64_t classes, size_t pixels,
+                    uint8_t *mask, struct ws2_error *error)
+{
+    float scale[CLASSES];
+    const int status = find_scales(coarse, cam, classes, pixels, scale, error);
+    if (status < 0)
+        return status;
     const uint16_t *own = cam + (size_t)coarse->target * pixels;
     for (size_t begin = 0; begin < pixels; begin += BLOCK) {
         size_t n = pixels - begin < BLOCK ? pixels - begin : BLOCK;
@@ -115,6 +125,85 @@ int ws2_coarse_mask(const struct ws2_coarse *coarse, const uint16_t *cam, int64_
         else
             argmax_block(coarse, cam, classes, pixels, begin, n, scale, mask + begin);
     }
+    return 0;
+}
+
+/* ---- levels ------------------------------------------------------------------------------------------------- */
+
+enum { BINS = 256, LEVELS = 101 };
+
+static float otsu_level(const int64_t bin[BINS])
+{
+    double all = 0, sum = 0, below = 0, sum_below = 0, best = 0;
+    int level = BINS - 1;
+    for (int i = 0; i < BINS; i++) {
+        all += (double)bin[i];
+        sum += (double)bin[i] * i;
+    }
+    for (int i = 0; i < BINS - 1; i++) {
+        below += (double)bin[i];
+        sum_below += (double)bin[i] * i;
+        const double above = all - below;
+        const double apart = below * above > 0 ? sum_below / below - (sum - sum_below) / above : 0;
+        if (below * above * apart * apart > best) {
+            best = below * above * apart * apart;
+            level = i;
+        }
+    }
+    return nextafterf((float)(level + 1) / BINS, 0); /* the first value above is in the mask */
+}
+
+/* How many of the levels 0, 0.01, .., 1 are below the value. */
+static int levels_below(float value)
+{
+    int count = (int)fminf(fmaxf(value, 0) * (LEVELS - 1), LEVELS - 1);
+    while (count < LEVELS && value > (float)count / (LEVELS - 1))
+        count++;
+    while (count > 0 && !(value > (float)(count - 1) / (LEVELS - 1)))
+        count--;
+    return count;
+}
+
+/* hit and miss: pixels inside and outside of the truth, by the number of levels they are above. */
+static float oracle_level(const int64_t hit[LEVELS + 1], const int64_t miss[LEVELS + 1])
+{
+    int64_t truth = 0, both = 0, extra = 0;
+    double best = -1;
+    int level = 0;
+    for (int i = 0; i <= LEVELS; i++)
+        truth += hit[i];
+    for (int i = LEVELS; i > 0; i--) { /* the mask of level i - 1 has what is above i levels and more */
+        both += hit[i];
+        extra += miss[i];
+        const double iou = truth + extra > 0 ? (double)both / (double)(truth + extra) : 1;
+        if (iou >= best) {
+            best = iou;
+            level = i - 1;
+        }
+    }
+    return (float)level / (LEVELS - 1);
+}
+
+int ws2_coarse_level(const struct ws2_coarse *coarse, const uint16_t *cam, int64_t classes, size_t pixels,
+                     const uint8_t *truth, float *level, struct ws2_error *error)
+{
+    float scale[CLASSES], value[BLOCK];
+    int64_t bin[BINS] = {0}, hit[LEVELS + 1] = {0}, miss[LEVELS + 1] = {0};
+    const int status = find_scales(coarse, cam, classes, pixels, scale, error);
+    if (status < 0)
+        return status;
+    for (size_t begin = 0; begin < pixels; begin += BLOCK) {
+        const size_t n = pixels - begin < BLOCK ? pixels - begin : BLOCK;
+        ws2_half_to_floats(value, cam + (size_t)coarse->target * pixels + begin, n);
+        block_divide(value, n, scale[coarse->target]);
+        for (size_t i = 0; i < n; i++) {
+            if (truth == NULL)
+                bin[(int)fminf(fmaxf(value[i], 0) * BINS, BINS - 1)]++;
+            else
+                (truth[begin + i] != 0 ? hit : miss)[levels_below(value[i])]++;
+        }
+    }
+    *level = truth == NULL ? otsu_level(bin) : oracle_level(hit, miss);
     return 0;
 }
 

@@ -239,6 +239,13 @@ struct ws2_coarse {
 int ws2_coarse_mask(const struct ws2_coarse *coarse, const uint16_t *cam, int64_t classes, size_t pixels,
                     uint8_t *mask, struct ws2_error *error);
 
+/* A level of its own for the target's map of a frame, in place of coarse->threshold. Without truth Otsu's: over a histogram of
+ * 256 bins of 0..1, the one with the largest variance between what is below and what is not (Otsu 1979); 1 for a map of one
+ * value. With truth u8[pixels] the one of 0, 0.01, .., 1 whose mask has the largest IoU, the lowest of equals: what no one can
+ * know who has no truth, a bound and never a result. */
+int ws2_coarse_level(const struct ws2_coarse *coarse, const uint16_t *cam, int64_t classes, size_t pixels,
+                     const uint8_t *truth, float *level, struct ws2_error *error);
+
 /* mask[i] = 0 where within[i] is 0. */
 void ws2_coarse_cut(uint8_t *mask, const uint8_t *within, size_t pixels);
 

@@ -123,6 +123,88 @@ static void test_refused(void **state)
                      0); /* no pixels, nothing to do */
 }
 
+/* A random map of two humps, and a truth that follows it roughly. */
+static void draw_humps(struct ws2_random *random, uint16_t *map, uint8_t *truth, int pixels)
+{
+    const double share = ws2_random_uniform(random);
+    for (int i = 0; i < pixels; i++) {
+        truth[i] = ws2_random_uniform(random) < share;
+        map[i] = ws2_half_from_float((float)((truth[i] ? 0.7 : 0.3) + 0.15 * ws2_random_normal(random)));
+    }
+}
+
+/* Otsu's level by trying all: the variance between the two parts of the histogram is the largest there. */
+static void test_otsu(void **state)
+{
+    (void)state;
+    enum { PIXELS = 5000 };
+    static uint16_t map[PIXELS];
+    static uint8_t truth[PIXELS];
+    const struct ws2_coarse coarse = {.absolute = true};
+    struct ws2_random random = ws2_random_make(3, 0);
+    for (int n = 0; n < 20; n++) {
+        double best = -1, found = -1;
+        float level;
+        draw_humps(&random, map, truth, PIXELS);
+        assert_int_equal(ws2_coarse_level(&coarse, map, 1, PIXELS, NULL, &level, NULL), 0);
+        for (int t = 1; t < 256; t++) {
+            double count[2] = {0}, sum[2] = {0};
+            for (int i = 0; i < PIXELS; i++) {
+                const int bin = (int)fminf(fmaxf(ws2_half_to_float(map[i]), 0) * 256, 255);
+                count[bin >= t]++;
+                sum[bin >= t] += bin;
+            }
+            const double apart = count[0] && count[1] ? sum[0] / count[0] - sum[1] / count[1] : 0;
+            const double variance = count[0] * count[1] * apart * apart;
+            best = fmax(best, variance);
+            if (nextafterf((float)t / 256, 0) == level)
+                found = variance;
+        }
+        assert_float_equal(found / best, 1, 1e-9);
+    }
+    for (int i = 0; i < PIXELS; i++)
+        map[i] = ws2_half_from_float(0.5f);
+    float level;
+    assert_int_equal(ws2_coarse_level(&coarse, map, 1, PIXELS, NULL, &level, NULL), 0);
+    assert_true(level > 0.5f); /* one value: nothing stands out */
+}
+
+/* The oracle's level against the IoU of the masks at all levels. */
+static void test_oracle(void **state)
+{
+    (void)state;
+    enum { PIXELS = 900 };
+    static uint16_t map[PIXELS];
+    static uint8_t truth[PIXELS], mask[PIXELS];
+    struct ws2_coarse coarse = {.rule = WS2_COARSE_THRESHOLD};
+    struct ws2_random random = ws2_random_make(4, 0);
+    for (int n = 0; n < 40; n++) {
+        double best = -1;
+        float level, want = -1;
+        draw_humps(&random, map, truth, PIXELS);
+        if (n == 0)
+            memset(truth, 0, sizeof truth); /* nothing is best */
+        if (n == 1)
+            memset(truth, 1, sizeof truth);
+        assert_int_equal(ws2_coarse_level(&coarse, map, 1, PIXELS, truth, &level, NULL), 0);
+        for (int t = 0; t <= 100; t++) {
+            int both = 0, either = 0;
+            coarse.threshold = (float)t / 100;
+            assert_int_equal(ws2_coarse_mask(&coarse, map, 1, PIXELS, mask, NULL), 0);
+            for (int i = 0; i < PIXELS; i++) {
+                both += mask[i] && truth[i];
+                either += mask[i] || truth[i];
+            }
+            const double iou = either ? (double)both / either : 1;
+            if (iou > best) {
+                best = iou;
+                want = coarse.threshold;
+            }
+        }
+        assert_float_equal(level, want, 0);
+    }
+}
+
 static void test_cut(void **state)
 {
     (void)state;
@@ -140,6 +222,8 @@ int main(void)
         cmocka_unit_test(test_absolute_argmax),
         cmocka_unit_test(test_brute_force),
         cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_otsu),
+        cmocka_unit_test(test_oracle),
         cmocka_unit_test(test_cut),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -436,28 +436,36 @@ int ws2_crf_unary_label(const uint8_t *label, size_t pixels, int labels, double 
 
 /*
  * Maps that spread over pixels which are alike. A pair of pixels i, j less than `radius` apart has an affinity W_ij =
- * W_ji within 0..1, W_ii = 1. With T_ij = W_ij^beta / sum_i W_ij^beta, n steps make v T^n of a map v. The publications
- * square T log2(n) times; the sparse steps here are the same, and cost 4 radius^2 operations per pixel and step.
+ * W_ji within 0..1, W_ii = 1. With T_ij = W_ij^beta / sum_i W_ij^beta, n steps make v T^n of a map v: a mean of v around
+ * each pixel. The publications square T log2(n) times; here steps are sparse and cost 4 radius^2 operations per pixel, and
+ * from 43 on the n steps are a polynomial of 6.5 sqrt(n) of them, which is the same to rounding.
  */
 #define WS2_WALK_RADIUS_MAX 16
 
-struct ws2_walk;
-void ws2_walk_free(struct ws2_walk *walk); /* NULL is fine */
+struct ws2_walker;
+void ws2_walk_free(struct ws2_walker *walk); /* NULL is fine */
+
+/* Affinities of colours u8[h,w,3]: W_ij = exp(-|I_i - I_j|^2 / (2 colour^2) - |p_i - p_j|^2 / (2 space^2)), in grey levels
+ * and pixels; space 0 leaves the distance out. Ours: the publications learn what is alike, this one needs no training.
+ * All pairs within the radius, at the border too. W_ij^beta below 1e-12 counts as 0. *walk is NULL or kept from an earlier
+ * call; the caller frees it. About 10 radius^2 bytes per pixel. */
+int ws2_walk_colours(struct ws2_walker **walk, const uint8_t *rgb, int64_t height, int64_t width, int radius,
+                     double beta, double colour, double space, struct ws2_error *error);
 
 /* Affinities of features f32[channels,h,w]: W_ij = exp(-mean over channels |f_i - f_j|) (AffinityNet, Ahn and Kwak 2018).
  * As published, pairs start from the rows 0 .. h - radius and the columns radius - 1 .. w - radius only, in the half plane
  * downwards and to the right, so pixels near the border have fewer neighbours. *walk is NULL or kept from an earlier
  * call; the caller frees it. About 8 radius^2 bytes per pixel. */
-int ws2_walk_features(struct ws2_walk **walk, const float *feature, int64_t channels, int64_t height,
+int ws2_walk_features(struct ws2_walker **walk, const float *feature, int64_t channels, int64_t height,
                       int64_t width, int radius, double beta, struct ws2_error *error);
 
 /* Affinities of edges f32[h,w] within 0..1: W_ij = 1 - the maximum of the edges along the way, that is, over all pixels
  * less than 1 from the straight line, both ends among them (IRN, Ahn, Cho and Kwak 2019). */
-int ws2_walk_edges(struct ws2_walk **walk, const float *edge, int64_t height, int64_t width, int radius,
+int ws2_walk_edges(struct ws2_walker **walk, const float *edge, int64_t height, int64_t width, int radius,
                    double beta, struct ws2_error *error);
 
-/* map f32[planes,h,w], in place. */
-void ws2_walk_run(struct ws2_walk *walk, int64_t steps, int64_t planes, float *map);
+/* map f32[planes,h,w], finite, in place. */
+void ws2_walk_run(struct ws2_walker *walk, int64_t steps, int64_t planes, float *map);
 
 #ifdef __cplusplus
 }

@@ -467,6 +467,11 @@ int ws2_walk_edges(struct ws2_walker **walk, const float *edge, int64_t height, 
 /* map f32[planes,h,w], finite, in place. */
 void ws2_walk_run(struct ws2_walker *walk, int64_t steps, int64_t planes, float *map);
 
+/* Class maps f16[count] -> f32[count], negative values 0. WS2_ERR_INPUT for a value that is not finite. */
+int ws2_walk_maps(const uint16_t *cam, size_t count, float *map, struct ws2_error *error);
+/* map f32[planes,pixels], not negative: each plane divided by its maximum; one of zeros stays. */
+void ws2_walk_scale(float *map, int64_t planes, size_t pixels);
+
 #ifdef __cplusplus
 }
 #endif

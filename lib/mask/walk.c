@@ -339,7 +339,7 @@ int ws2_walk_edges(struct ws2_walker **kept, const float *edge, int64_t height, 
     struct ws2_walker *walk = *kept;
     struct offset path[WS2_WALK_RADIUS_MAX * 2 * WS2_WALK_RADIUS_MAX];
     for (int64_t i = 0; i < height * width; i++)
-        if (!(edge[i] >= 0 && edge[i] <= 1))
+        if (!(edge[i] >= 0 && edge[i] <= 1.00001f)) /* what a mean of ones may be */
             return ws2_fail(error, WS2_ERR_INPUT, "an edge that is not within 0..1");
     for (int o = 0; o < walk->offsets; o++) {
         const struct offset to = walk->offset[o];
@@ -436,5 +436,52 @@ void ws2_walk_run(struct ws2_walker *walk, int64_t steps, int64_t planes, float 
         }
         for (int m = 0; m < maps; m++)
             store(walk, map + m * pixels, m, low[m], high[m]);
+    }
+}
+
+/* ---- class maps --------------------------------------------------------------------------------------------- */
+
+WS2_CLONES
+int ws2_walk_maps(const uint16_t *cam, size_t count, float *map, struct ws2_error *error)
+{
+    bool finite = true;
+    for (size_t i = 0; i < count; i++)
+        finite &= (cam[i] & 0x7c00) != 0x7c00;
+    if (!finite)
+        return ws2_fail(error, WS2_ERR_INPUT, "a class map holds a value that is not finite");
+    ws2_half_to_floats(map, cam, count);
+    for (size_t i = 0; i < count; i++)
+        map[i] = map[i] > 0 ? map[i] : 0;
+    return 0;
+}
+
+/* The largest of value[count], at least 0. */
+WS2_CLONES
+static float find_high(const float *value, size_t count)
+{
+    float high[LANES] = {0}, highest = 0;
+    for (size_t i = 0; i + LANES <= count; i += LANES)
+        for (int k = 0; k < LANES; k++)
+            high[k] = value[i + k] > high[k] ? value[i + k] : high[k];
+    for (size_t i = count - count % LANES; i < count; i++)
+        high[0] = value[i] > high[0] ? value[i] : high[0];
+    for (int k = 0; k < LANES; k++)
+        highest = high[k] > highest ? high[k] : highest;
+    return highest;
+}
+
+WS2_CLONES
+static void divide(float *value, size_t count, float divisor)
+{
+    for (size_t i = 0; i < count; i++)
+        value[i] /= divisor;
+}
+
+void ws2_walk_scale(float *map, int64_t planes, size_t pixels)
+{
+    for (int64_t k = 0; k < planes; k++, map += pixels) {
+        const float high = find_high(map, pixels);
+        if (high > 0)
+            divide(map, pixels, high);
     }
 }

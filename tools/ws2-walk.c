@@ -6,8 +6,8 @@
 #include "image/image.h"
 #include "mask/mask.h"
 
-/* A buffer that grows. */
-struct floats {
+enum { MAPS, SMALL_MAPS, GUIDE, SMALL_GUIDE, BUFFERS };
+struct floats { /* a buffer that grows */
     float *value;
     size_t capacity;
 };
@@ -17,7 +17,7 @@ struct scratch {
     struct ws2_shape size, grid; /* [h,w] of the maps and of the walk */
     struct ws2_walker *walk;
     struct ws2_resizer *down, *up;
-    struct floats maps, small_maps, guide, small_guide;
+    struct floats buffer[BUFFERS];
     uint8_t *rgb; /* [h,w,3] on the grid */
     size_t rgb_capacity;
 };
@@ -82,17 +82,18 @@ static int reserve(struct floats *floats, size_t count, struct ws2_error *error)
                : ws2_fail(error, WS2_ERR_SYSTEM, "out of memory");
 }
 
-/* The means of full f32[planes,h,w] on the grid, in `small`, or `full` itself where it is on the grid already. */
-static float *shrink(struct scratch *scratch, float *full, int64_t planes, const struct ws2_shape *size,
-                     struct floats *small, struct ws2_error *error)
+/* The means of buffer `full` f32[planes,h,w] on the grid, in the buffer after it, or as they are when on the grid already. */
+static float *shrink(struct scratch *scratch, int full, int64_t planes, const struct ws2_shape *size,
+                     struct ws2_error *error)
 {
-    const struct ws2_shape *grid = &scratch->grid;
-    if (ws2_shape_equal(size, grid))
-        return full;
-    if (reserve(small, (size_t)(planes * grid->dim[0] * grid->dim[1]), error) < 0 ||
-        ws2_resizer_f32(scratch->down, small->value, full, planes, error) < 0)
-        return NULL;
-    return small->value;
+    struct floats *from = &scratch->buffer[full], *to = from + 1;
+    const size_t count = (size_t)(planes * scratch->grid.dim[0] * scratch->grid.dim[1]);
+    if (ws2_shape_equal(size, &scratch->grid))
+        return from->value;
+    return reserve(to, count, error) < 0 ||
+                   ws2_resizer_f32(scratch->down, to->value, from->value, planes, error) < 0
+               ? NULL
+               : to->value;
 }
 
 static int wrong_shape(const struct ws2_tensor *tensor, const struct ws2_shape *wanted,
@@ -109,14 +110,12 @@ static int prepare_colours(const struct job *job, struct ws2_record *record, str
     struct ws2_tensor rgb;
     const int64_t *size = scratch->size.dim, *grid = scratch->grid.dim;
     const struct ws2_shape wanted = ws2_shape_3(size[0], size[1], 3);
-    int status = ws2_record_want(record, "rgb", WS2_U8, 3, &rgb, error);
-    if (status < 0)
-        return status;
-    if (!ws2_shape_equal(&rgb.shape, &wanted))
-        return wrong_shape(&rgb, &wanted, error);
+    if (ws2_record_want(record, "rgb", WS2_U8, 3, &rgb, error) < 0 ||
+        (!ws2_shape_equal(&rgb.shape, &wanted) && wrong_shape(&rgb, &wanted, error) < 0))
+        return error->status;
     if (ws2_reserve((void **)&scratch->rgb, &scratch->rgb_capacity, 3 * (size_t)(grid[0] * grid[1])) != 0)
         return ws2_fail(error, WS2_ERR_SYSTEM, "out of memory");
-    status = ws2_resizer_u8(scratch->down, scratch->rgb, rgb.data, 3, error);
+    const int status = ws2_resizer_u8(scratch->down, scratch->rgb, rgb.data, 3, error);
     return status < 0 ? status
                       : ws2_walk_colours(&scratch->walk, scratch->rgb, grid[0], grid[1], (int)job->use.radius,
                                          job->use.beta, job->colour, job->space, error);
@@ -133,24 +132,24 @@ static float *load_guide(const struct job *job, struct ws2_record *record, struc
     const int64_t *grid = scratch->grid.dim, *dim = guide.shape.dim;
     const struct ws2_shape size = ws2_shape_2(dim[rank - 2], dim[rank - 1]);
     *planes = rank == 2 ? 1 : dim[0];
-    const struct ws2_shape wanted =
-        rank == 2 ? scratch->grid : ws2_shape_3(*planes ? *planes : 1, grid[0], grid[1]);
+    const int64_t least = *planes > 0 ? *planes : 1;
+    const struct ws2_shape wanted = rank == 2 ? scratch->grid : ws2_shape_3(least, grid[0], grid[1]);
     const size_t count = (size_t)(*planes * size.dim[0] * size.dim[1]);
     const bool fits = ws2_shape_equal(&size, &scratch->size) || ws2_shape_equal(&size, &scratch->grid);
     if ((!fits || *planes == 0 ? wrong_shape(&guide, &wanted, error)
-                               : reserve(&scratch->guide, count, error)) < 0)
+                               : reserve(&scratch->buffer[GUIDE], count, error)) < 0)
         return NULL;
+    float *value = scratch->buffer[GUIDE].value;
+    bool sound = true; /* on the grid a mean would hide it */
     if (guide.dtype == WS2_F16)
-        ws2_half_to_floats(scratch->guide.value, guide.data, count);
+        ws2_half_to_floats(value, guide.data, count);
     else
-        memcpy(scratch->guide.value, guide.data, guide.bytes);
+        memcpy(value, guide.data, guide.bytes);
     for (size_t i = 0; rank == 2 && i < count; i++)
-        if (!(scratch->guide.value[i] >= 0 &&
-              scratch->guide.value[i] <= 1)) { /* a mean on the grid would hide it */
-            ws2_fail(error, WS2_ERR_INPUT, "tensor '%s': an edge that is not within 0..1", guide.name);
-            return NULL;
-        }
-    return shrink(scratch, scratch->guide.value, *planes, &size, &scratch->small_guide, error);
+        sound &= value[i] >= 0 && value[i] <= 1;
+    if (!sound)
+        ws2_fail(error, WS2_ERR_INPUT, "tensor '%s': an edge that is not within 0..1", guide.name);
+    return sound ? shrink(scratch, GUIDE, *planes, &size, error) : NULL;
 }
 
 /* As published, maps keep nothing of what lies on an edge. */
@@ -173,7 +172,7 @@ static int prepare_learned(const struct job *job, struct ws2_record *record, str
     return status;
 }
 
-/* scratch->maps walk, on the grid. */
+/* scratch->buffer[MAPS] walk, on the grid. */
 static int walk(const struct job *job, struct ws2_record *record, struct scratch *scratch,
                 struct ws2_error *error)
 {
@@ -183,8 +182,7 @@ static int walk(const struct job *job, struct ws2_record *record, struct scratch
     if (ws2_resizer_fit(&scratch->down, w, h, columns, rows, WS2_AREA, error) < 0 ||
         ws2_resizer_fit(&scratch->up, columns, rows, w, h, WS2_BILINEAR, error) < 0)
         return error->status;
-    float *maps =
-        shrink(scratch, scratch->maps.value, job->classes, &scratch->size, &scratch->small_maps, error);
+    float *maps = shrink(scratch, MAPS, job->classes, &scratch->size, error);
     if (maps == NULL)
         return error->status;
     const int status = job->affinity == RGB ? prepare_colours(job, record, scratch, error)
@@ -192,9 +190,8 @@ static int walk(const struct job *job, struct ws2_record *record, struct scratch
     if (status < 0)
         return status;
     ws2_walk_run(scratch->walk, job->use.steps, job->classes, maps);
-    return maps == scratch->maps.value
-               ? 0
-               : ws2_resizer_f32(scratch->up, scratch->maps.value, maps, job->classes, error);
+    float *out = scratch->buffer[MAPS].value;
+    return maps == out ? 0 : ws2_resizer_f32(scratch->up, out, maps, job->classes, error);
 }
 
 static int work(void *context, struct ws2_record *record, int worker, struct ws2_error *error)
@@ -211,9 +208,9 @@ static int work(void *context, struct ws2_record *record, int worker, struct ws2
     if (shape.dim[0] != job->classes)
         return ws2_fail(error, WS2_ERR_INPUT, "tensor '%s' has %lld maps for %d classes", job->in,
                         (long long)shape.dim[0], job->classes);
-    if (reserve(&scratch->maps, count, error) < 0)
+    if (reserve(&scratch->buffer[MAPS], count, error) < 0)
         return error->status;
-    status = ws2_walk_maps(cam.data, count, scratch->maps.value, error);
+    status = ws2_walk_maps(cam.data, count, scratch->buffer[MAPS].value, error);
     if (status < 0)
         ws2_error_prefix(error, "tensor '%s'", job->in);
     else if (pixels > 0)
@@ -221,13 +218,13 @@ static int work(void *context, struct ws2_record *record, int worker, struct ws2
     if (status < 0)
         return status;
     if (!job->raw)
-        ws2_walk_scale(scratch->maps.value, job->classes, pixels);
+        ws2_walk_scale(scratch->buffer[MAPS].value, job->classes, pixels);
     if (job->out == NULL)
         ws2_record_drop(record, job->in);
     uint16_t *out = ws2_record_add(record, job->result, WS2_F16, &shape, error);
     if (out == NULL)
         return error->status;
-    ws2_half_from_floats(out, scratch->maps.value, count);
+    ws2_half_from_floats(out, scratch->buffer[MAPS].value, count);
     return 0;
 }
 
@@ -244,10 +241,8 @@ static void settle(struct job *job)
     job->result = job->out ? job->out : job->in;
     if (job->affinity != RGB && (!isnan(job->colour) || !isnan(job->space)))
         ws2_die_text(WS2_ERR_USAGE, "--colour and --space are for --affinity rgb");
-    if (job->affinity != EDGE && job->edges)
-        ws2_die_text(WS2_ERR_USAGE, "--edges needs --affinity edge");
-    if (job->affinity != FEATURE && job->features)
-        ws2_die_text(WS2_ERR_USAGE, "--features needs --affinity feature");
+    if ((job->affinity != EDGE && job->edges) || (job->affinity != FEATURE && job->features))
+        ws2_die_text(WS2_ERR_USAGE, "--edges is for --affinity edge, --features for --affinity feature");
     job->colour = isnan(job->colour) && job->affinity == RGB ? 13 : job->colour;
     job->space = isnan(job->space) && job->affinity == RGB ? 3 : job->space;
     job->edges = !job->edges && job->affinity == EDGE ? "edges" : job->edges;
@@ -256,25 +251,18 @@ static void settle(struct job *job)
 
 int main(int argc, char **argv)
 {
-    static struct job job = {.in = "cam",
-                             .colour = NAN,
-                             .space = NAN,
-                             .use = {.beta = NAN, .radius = -1, .steps = -1, .grid = -1}};
+    static struct job job = {.in = "cam", .colour = NAN, .space = NAN, .use = {NAN, -1, -1, -1}};
     static const struct ws2_option options[] = {
-        {"affinity", 0, WS2_OPT_CHOICE, &job.affinity, "rgb|edge|feature", "what makes pixels alike", true, 0,
+        {"affinity", 0, WS2_OPT_CHOICE, &job.affinity, "rgb|edge|feature", "what is alike", true, 0, 0},
+        {"preset", 0, WS2_OPT_CHOICE, &job.preset, "ws2|psa|irn|smoke", "numbers of a publication", true, 0,
          0},
-        {"preset", 0, WS2_OPT_CHOICE, &job.preset, "ws2|psa|irn|smoke",
-         "radius, exponent, steps and grid of a publication", true, 0, 0},
-        {"colour", 0, WS2_OPT_REAL, &job.colour, "LEVELS", "rgb: deviation in colour, 0..255 [13]", true, 0.1,
-         1e4},
-        {"space", 0, WS2_OPT_REAL, &job.space, "PX", "rgb: and in pixels of the grid; 0: of no matter [3]",
-         true, 0, 1e4},
+        {"colour", 0, WS2_OPT_REAL, &job.colour, "LEVELS", "rgb: deviation of colours [13]", true, 0.1, 1e4},
+        {"space", 0, WS2_OPT_REAL, &job.space, "PX", "rgb: and on the grid, or 0 [3]", true, 0, 1e4},
         {"edges", 0, WS2_OPT_TEXT, &job.edges, "NAME", "edge: edges of 0..1 [edges]", true, 0, 0},
-        {"features", 0, WS2_OPT_TEXT, &job.features, "NAME", "feature: planes of features [features]", true,
-         0, 0},
+        {"features", 0, WS2_OPT_TEXT, &job.features, "NAME", "feature: their planes [features]", true, 0, 0},
         {"grid", 0, WS2_OPT_INT, &job.use.grid, "N", "walk over means of N x N pixels", true, 1, 256},
-        {"radius", 0, WS2_OPT_INT, &job.use.radius, "PX",
-         "pixels of the grid nearer than this are neighbours", true, 1, WS2_WALK_RADIUS_MAX},
+        {"radius", 0, WS2_OPT_INT, &job.use.radius, "PX", "neighbours are nearer on the grid", true, 1,
+         WS2_WALK_RADIUS_MAX},
         {"beta", 0, WS2_OPT_REAL, &job.use.beta, "X", "exponent of affinities", true, 0.01, 1e3},
         {"steps", 0, WS2_OPT_INT, &job.use.steps, "N", "steps of the walk", true, 0, 65536},
         {"raw", 0, WS2_OPT_FLAG, &job.raw, NULL, "do not divide each map by its maximum", true, 0, 0},
@@ -301,15 +289,12 @@ int main(int argc, char **argv)
     job.scratch = ws2_must(ws2_calloc((size_t)common.threads, sizeof *job.scratch));
     const int code = ws2_cli_filter(&program, &common, &filter);
     for (int i = 0; i < common.threads; i++) {
-        struct scratch *scratch = &job.scratch[i];
-        ws2_walk_free(scratch->walk);
-        ws2_resizer_free(scratch->down);
-        ws2_resizer_free(scratch->up);
-        free(scratch->maps.value);
-        free(scratch->small_maps.value);
-        free(scratch->guide.value);
-        free(scratch->small_guide.value);
-        free(scratch->rgb);
+        ws2_walk_free(job.scratch[i].walk);
+        ws2_resizer_free(job.scratch[i].down);
+        ws2_resizer_free(job.scratch[i].up);
+        for (int k = 0; k < BUFFERS; k++)
+            free(job.scratch[i].buffer[k].value);
+        free(job.scratch[i].rgb);
     }
     free(job.scratch);
     return code;

@@ -6,9 +6,8 @@
 
 enum {
     CORNERS = LATTICE_AXES_MAX + 1,
-    BLOCK = 64,         /* points that are placed at a time */
-    COORDINATE = 32000, /* largest, so that neighbours fit 16 bits too */
-    LANES = 8           /* coordinates of a key, the unused ones 0 */
+    BLOCK = 64,        /* points that are placed at a time */
+    COORDINATE = 32000 /* largest, so that neighbours fit 16 bits too */
 };
 static const float FAR = 1e6f;
 
@@ -48,11 +47,14 @@ static inline __attribute__((always_inline)) void round_points(struct placed *pl
     memset(excess, 0, BLOCK * sizeof *excess);
     for (int k = 0; k <= d; k++) {
         for (int i = 0; i < BLOCK; i++) {
-            const float at = fminf(fmaxf(placed->raised[k][i], -FAR), FAR); /* beyond: refused later */
-            const float down = floorf(at * inverse), up = ceilf(at * inverse);
-            const float best = up * unit - at < at - down * unit ? up : down;
-            placed->nearest[k][i] = (int32_t)best * (d + 1);
-            excess[i] += (int32_t)best;
+            const float high = placed->raised[k][i] < FAR ? placed->raised[k][i] : FAR;
+            const float at = high > -FAR ? high : -FAR; /* beyond: refused later */
+            const int32_t cut = (int32_t)(at * inverse), below = cut - ((float)cut > at * inverse);
+            const float down = (float)below * unit, up = (float)(below + 1) * unit;
+            const int32_t best =
+                below + (up - at < at - down); /* floorf would keep this from being vectorised */
+            placed->nearest[k][i] = best * (d + 1);
+            excess[i] += best;
         }
     }
 }
@@ -87,11 +89,12 @@ static inline __attribute__((always_inline)) void weigh_points(struct placed *pl
     const float inverse = 1.0f / (float)(d + 1);
     float sorted[CORNERS][BLOCK] = {{0}}; /* by rank */
     for (int k = 0; k <= d; k++) {
-        for (int i = 0; i < BLOCK; i++) {
-            const float distance = (placed->raised[k][i] - (float)placed->nearest[k][i]) * inverse;
-            for (int r = 0; r <= d; r++)
-                sorted[r][i] = placed->rank[k][i] == r ? distance : sorted[r][i];
-        }
+        float distance[BLOCK];
+        for (int i = 0; i < BLOCK; i++)
+            distance[i] = (placed->raised[k][i] - (float)placed->nearest[k][i]) * inverse;
+        for (int r = 0; r <= d; r++)
+            for (int i = 0; i < BLOCK; i++)
+                sorted[r][i] = placed->rank[k][i] == r ? distance[i] : sorted[r][i];
     }
     for (int i = 0; i < BLOCK; i++)
         placed->weight[0][i] = sorted[d][i] + (1 - sorted[0][i]);
@@ -129,25 +132,59 @@ static void place(struct placed *placed, const float *feature, int64_t points, i
 
 /* ---- vertices ----------------------------------------------------------------------------------------------- */
 
-static inline uint64_t key_hash(const int16_t *key)
-{
+/* Coordinates 0..3 and 4 of a point of the lattice as lanes of 16 bits; the others are 0. The last coordinate is missing,
+ * as all of them sum to 0. */
+struct key {
     uint64_t half[2];
-    memcpy(half, key, sizeof half);
-    const uint64_t mixed = (half[0] ^ half[1] * 0x9e3779b97f4a7c15u) * 0xd6e8feb86659fd93u;
+};
+
+/* Lane by lane: no carry leaves its lane. */
+static inline uint64_t add_lanes(uint64_t a, uint64_t b)
+{
+    const uint64_t tops = 0x8000800080008000u;
+    return ((a & ~tops) + (b & ~tops)) ^ ((a ^ b) & tops);
+}
+
+static inline struct key key_add(struct key a, struct key b)
+{
+    return (struct key){{add_lanes(a.half[0], b.half[0]), add_lanes(a.half[1], b.half[1])}};
+}
+
+static inline struct key key_pack(const int32_t *coordinate, int d)
+{
+    struct key key = {{0, 0}};
+    for (int a = 0; a < d; a++)
+        key.half[a / 4] |= (uint64_t)(uint16_t)coordinate[a] << 16 * (a % 4);
+    return key;
+}
+
+/* What leads to the neighbour along axis a: 1 more on all coordinates, d + 1 less on coordinate a, the d-th of which no key
+ * holds. */
+static struct key key_axis(int a, int d)
+{
+    int32_t step[LATTICE_AXES_MAX];
+    for (int k = 0; k < d; k++)
+        step[k] = k == a ? -d : 1;
+    return key_pack(step, d);
+}
+
+static inline uint64_t key_hash(struct key key)
+{
+    const uint64_t mixed = (key.half[0] ^ key.half[1] * 0x9e3779b97f4a7c15u) * 0xd6e8feb86659fd93u;
     return mixed ^ mixed >> 32;
 }
 
-static inline bool key_equal(const int16_t *a, const int16_t *b)
+static inline bool key_equal(struct key a, struct key b)
 {
-    return memcmp(a, b, LANES * sizeof *a) == 0;
+    return a.half[0] == b.half[0] && a.half[1] == b.half[1];
 }
 
 /* The slot of this key: that which holds its vertex, or the free one where it belongs. */
-static inline int32_t *find_slot(const struct lattice *lattice, const int16_t *key)
+static inline int32_t *find_slot(const struct lattice *lattice, struct key key)
 {
     const uint64_t last = (uint64_t)lattice->slots - 1;
     uint64_t at = key_hash(key) & last;
-    while (lattice->slot[at] != 0 && !key_equal(lattice->key + LANES * (int64_t)(lattice->slot[at] - 1), key))
+    while (lattice->slot[at] != 0 && !key_equal(lattice->key[lattice->slot[at] - 1], key))
         at = (at + 1) & last;
     return lattice->slot + at;
 }
@@ -160,17 +197,17 @@ static int grow(struct lattice *lattice)
         ws2_reserve((void **)&lattice->slot, &lattice->slot_capacity,
                     (size_t)slots * sizeof *lattice->slot) != 0 ||
         ws2_reserve((void **)&lattice->key, &lattice->key_capacity,
-                    (size_t)slots / 2 * LANES * sizeof *lattice->key) != 0)
+                    (size_t)slots / 2 * sizeof *lattice->key) != 0)
         return WS2_ERR_SYSTEM;
     lattice->slots = slots;
     memset(lattice->slot, 0, (size_t)slots * sizeof *lattice->slot);
     for (int64_t v = 0; v < lattice->vertices; v++)
-        *find_slot(lattice, lattice->key + LANES * v) = (int32_t)v + 1;
+        *find_slot(lattice, lattice->key[v]) = (int32_t)v + 1;
     return 0;
 }
 
 /* The number of the vertex with this key, made when it is new; 0 when out of memory. */
-static int32_t vertex(struct lattice *lattice, const int16_t *key)
+static inline int32_t vertex(struct lattice *lattice, struct key key)
 {
     int32_t *slot = find_slot(lattice, key);
     if (*slot != 0)
@@ -180,50 +217,60 @@ static int32_t vertex(struct lattice *lattice, const int16_t *key)
             return 0;
         slot = find_slot(lattice, key);
     }
-    memcpy(lattice->key + LANES * lattice->vertices, key, LANES * sizeof *key);
+    lattice->key[lattice->vertices] = key;
     return *slot = (int32_t)++lattice->vertices;
 }
 
 /* ---- building ----------------------------------------------------------------------------------------------- */
 
-/* The corners of point i of the block. Corner k is the nearest lattice point moved by k along all axes, and by d + 1
- * less where the rank is above d - k. */
-static bool find_corners(struct lattice *lattice, const struct placed *placed, int i, int32_t *corner)
+/* The corners of point i of the block: the nearest lattice point, and from each corner to the next along the axis whose
+ * rank is d, d - 1, .. 1. */
+static bool find_corners(struct lattice *lattice, const struct placed *placed, const struct key *axis, int i,
+                         int32_t *corner)
 {
     const int d = lattice->axes;
+    int32_t nearest[CORNERS], order[CORNERS];
+    for (int a = 0; a <= d; a++) {
+        nearest[a] = placed->nearest[a][i];
+        order[d - placed->rank[a][i]] = a;
+    }
+    struct key key = key_pack(nearest, d);
     for (int k = 0; k <= d; k++) {
-        int16_t key[LANES] = {0};
-        for (int a = 0; a < d; a++)
-            key[a] = (int16_t)(placed->nearest[a][i] + k - (placed->rank[a][i] > d - k ? d + 1 : 0));
         corner[k] = vertex(lattice, key);
         if (corner[k] == 0)
             return false;
+        key = key_add(key, axis[order[k]]);
     }
     return true;
 }
 
-static bool same_simplex(const struct placed *placed, int d, int i)
+/* differs[i]: point i of the block does not lie in the simplex of the one before it. */
+WS2_CLONES
+static void compare_simplices(const struct placed *placed, int d, int32_t *restrict differs)
 {
+    memset(differs, 0, BLOCK * sizeof *differs);
     for (int a = 0; a <= d; a++)
-        if (placed->nearest[a][i] != placed->nearest[a][i - 1] ||
-            placed->rank[a][i] != placed->rank[a][i - 1])
-            return false;
-    return true;
+        for (int i = 1; i < BLOCK; i++)
+            differs[i] |= (placed->nearest[a][i] ^ placed->nearest[a][i - 1]) |
+                          (placed->rank[a][i] ^ placed->rank[a][i - 1]);
+    differs[0] = 1;
 }
 
-/* Points first .. first + count - 1. Neighbours in an image mostly lie in one simplex. */
-static int add_block(struct lattice *lattice, const struct placed *placed, int64_t first, int count,
-                     struct ws2_error *error)
+/* Points first .. first + count - 1. Neighbours in an image often lie in one simplex. */
+static int add_block(struct lattice *lattice, const struct placed *placed, const struct key *axis,
+                     int64_t first, int count, struct ws2_error *error)
 {
     const int d = lattice->axes, corners = d + 1;
+    int32_t differs[BLOCK];
+    compare_simplices(placed, d, differs);
     for (int i = 0; i < count; i++) {
         int32_t *corner = lattice->corner + (first + i) * corners;
         float *weight = lattice->weight + (first + i) * corners;
         for (int k = 0; k < corners; k++)
             weight[k] = placed->weight[k][i];
-        if (i > 0 && same_simplex(placed, d, i))
+        if (!differs[i])
             memcpy(corner, corner - corners, (size_t)corners * sizeof *corner);
-        else if (!find_corners(lattice, placed, i, corner))
+        else if (!find_corners(lattice, placed, axis, i, corner))
             return ws2_fail(error, WS2_ERR_SYSTEM, "no memory for a lattice of %lld points",
                             (long long)lattice->points);
     }
@@ -243,14 +290,11 @@ static int check_block(const struct placed *placed, int d, int count, struct ws2
 /* The vertices next to each one along axis a, on both sides. */
 static void find_near(struct lattice *lattice, int a)
 {
-    const int d = lattice->axes;
+    const struct key axis = key_axis(a, lattice->axes);
     int32_t *near = lattice->near + 2 * a * lattice->vertices;
     memset(near, 0, 2 * (size_t)lattice->vertices * sizeof *near);
     for (int64_t v = 0; v < lattice->vertices; v++) {
-        int16_t key[LANES] = {0};
-        for (int k = 0; k < d; k++)
-            key[k] = (int16_t)(lattice->key[LANES * v + k] + (k == a ? -d : 1));
-        const int32_t other = *find_slot(lattice, key);
+        const int32_t other = *find_slot(lattice, key_add(lattice->key[v], axis));
         near[2 * v] = other;
         if (other != 0)
             near[2 * (other - 1) + 1] = (int32_t)v + 1;
@@ -285,6 +329,9 @@ int lattice_build(struct lattice *lattice, const float *feature, int axes, int64
                   struct ws2_error *error)
 {
     struct placed placed = {0};
+    struct key axis[CORNERS];
+    for (int a = 0; a <= axes; a++)
+        axis[a] = key_axis(a, axes);
     lattice->axes = axes;
     lattice->points = points;
     lattice->vertices = lattice->slots = 0;
@@ -294,7 +341,7 @@ int lattice_build(struct lattice *lattice, const float *feature, int axes, int64
         place(&placed, feature, points, first, count, axes);
         status = check_block(&placed, axes, count, error);
         if (status == 0)
-            status = add_block(lattice, &placed, first, count, error);
+            status = add_block(lattice, &placed, axis, first, count, error);
     }
     if (status == 0)
         status = reserve_vertices(lattice, error);

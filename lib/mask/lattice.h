@@ -19,7 +19,7 @@ struct lattice {
     float *weight;    /* [N,d+1] barycentric, their sum is 1 */
     int32_t *near;    /* [d+1,M,2] neighbours along each axis; 0: none */
     float *value;     /* [2,M+1] of the vertices; number 0 stays 0 */
-    int16_t *key;     /* [M,d] coordinates */
+    struct key *key;  /* [M] coordinates */
     int32_t *slot;    /* open hash table of vertices, 0 is free */
     int64_t slots;
     size_t corner_capacity, weight_capacity, near_capacity, value_capacity, key_capacity, slot_capacity;

@@ -35,6 +35,11 @@ int main(void)
     leave("crf.rgb", rgb, 3 * PIXELS);
     leave("crf.unary", unary, 2 * PIXELS * sizeof *unary);
     leave("crf.q", q, 2 * PIXELS * sizeof *q);
+    /* With these weights nearly every pixel ends at 0 or 1; with smaller ones a difference would show. */
+    const struct ws2_crf_params weak = {3, 1, 80, 13, 1, 5, false};
+    if (ws2_crf_run(&crf, &weak, rgb, SIDE, SIDE, unary, 2, q, NULL) != 0)
+        return 5;
+    leave("crf.weak", q, 2 * PIXELS * sizeof *q);
     ws2_crf_free(crf);
     free(rgb);
     free(item);

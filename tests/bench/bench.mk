@@ -1,8 +1,9 @@
 # make bench: ours and the peers in turn, medians and ratios, into build/bench.tsv.
 #
 # The peers are Python programs; PYTHON names an interpreter that has numpy, opencv-python-headless, torch and
-# torchvision. Without one a virtual environment is made under build/ from the package index. Networks are
-# compared on the same libtorch: ours is built against the one inside that torch package.
+# torchvision, and for the row crf pydensecrf, which otherwise stands alone. Without a PYTHON a virtual environment is
+# made under build/ from the package index. Networks are compared on the same libtorch: ours is built against the one
+# inside that torch package.
 
 PYTHON ?=
 BENCH_PYTHON = $(or $(PYTHON),$(CURDIR)/build/venv/bin/python3)

@@ -322,7 +322,7 @@ struct ws2_proposals;
 void ws2_proposals_free(struct ws2_proposals *proposals); /* NULL is fine */
 
 /* colour f32[channels,h,w], L*a*b* as a rule, is changed; fg u8[h,w] or NULL. *kept is NULL or from an earlier call, of any
- * size; the caller frees it. Returns how many masks there are. About 50 bytes per pixel and 4 per level. WS2_ERR_INPUT for
+ * size; the caller frees it. Returns how many masks there are. About 120 bytes per pixel and 4 per level. WS2_ERR_INPUT for
  * colours that are not finite, pictures above 2^29 pixels and more than WS2_INSTANCES_MAX masks. */
 int64_t ws2_proposals_make(struct ws2_proposals **kept, const struct ws2_proposals_params *params,
                            float *colour, int64_t channels, const uint8_t *fg, int64_t height, int64_t width,

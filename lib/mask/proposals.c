@@ -122,16 +122,28 @@ static int list_plane(struct ws2_proposals *proposals, int plane, int64_t labels
     return 0;
 }
 
+static void sort_scales(const struct ws2_proposals_params *params, double *k)
+{
+    for (int i = 0; i < params->levels; i++) {
+        int at = i;
+        for (; at > 0 && k[at - 1] > params->k[i]; at--)
+            k[at] = k[at - 1];
+        k[at] = params->k[i];
+    }
+}
+
 static int list_levels(struct ws2_proposals *proposals, const struct ws2_proposals_params *params,
                        float *colour, int64_t channels, struct ws2_error *error)
 {
     const int64_t pixels = proposals->height * proposals->width;
+    double k[WS2_PROPOSALS_LEVELS_MAX];
+    sort_scales(params, k);
     int status = params->levels == 0 ? 0
                                      : graph_build(&proposals->graph, colour, channels, proposals->height,
                                                    proposals->width, params->sigma, error);
     for (int i = 0; i < params->levels && status == 0; i++) {
         const int64_t labels =
-            graph_cut(&proposals->graph, params->k[i], params->least, proposals->label + i * pixels);
+            graph_cut(&proposals->graph, k[i], params->least, proposals->label + i * pixels);
         status = list_plane(proposals, i, labels, 1.0f / (float)params->levels, error);
     }
     return status;

@@ -11,26 +11,38 @@
  * a graph whose edges weigh as much as the colours differ. From the lightest edge to the heaviest, two regions A and B
  * become one when the edge weighs no more than min(I(A) + k / |A|, I(B) + k / |B|), I the heaviest edge that made a
  * region. Regions of too few pixels then join a neighbour, over the lightest edge first.
- * Weights are held as whole steps of 1/128, so that they sort by counting. Pictures have at most 2^29 pixels.
+ * Weights are held as whole steps of 2^-17, so that they sort by their digits, and no coarser: a region of n pixels stops
+ * growing where the weights of its edges leave a gap of k / n. Pictures have at most 2^29 pixels.
  */
-enum { GRAPH_STEPS = 128, GRAPH_WEIGHTS = 1 << 16 };
+enum { GRAPH_STEPS = 1 << 17, GRAPH_DIGIT = 13, GRAPH_DIGITS = 1 << GRAPH_DIGIT };
+
+struct graph_edge {
+    uint32_t weight; /* steps, two digits */
+    uint32_t place;  /* 4 pixel + direction */
+};
 
 struct graph_root {
     int32_t size;
-    float limit; /* I + k / size, in steps */
+    float inner; /* I, in steps */
 };
 
-struct graph {
-    int64_t height, width, edges, open;
-    float *plane;            /* [h,w]: smoothing */
-    uint16_t *weight;        /* [4,h,w]: of the edges to the right, and left below, below and right below */
-    uint32_t *edge;          /* sorted: 4 pixel + direction */
-    uint32_t *begin;         /* [GRAPH_WEIGHTS + 1]: while sorting, where in `edge` those of a weight begin */
-    uint32_t *left;          /* edges that joined nothing when their turn came */
-    int32_t *parent;         /* [h,w]: forest of pixels, a tree for each region */
+/* A tree of pixels for each region. */
+struct graph_forest {
+    int32_t *parent;         /* [h,w] */
     struct graph_root *root; /* [h,w]: of pixels that are roots */
-    size_t plane_capacity, weight_capacity, edge_capacity, begin_capacity, left_capacity, parent_capacity,
-        root_capacity;
+    size_t parent_capacity, root_capacity;
+};
+
+/* Until an edge first joins nothing, a scale and all larger ones do the same. The trunk goes that far for each scale in turn;
+ * what follows is a branch of its own. */
+struct graph {
+    int64_t height, width, edges, left_edges;
+    int64_t grown;                   /* edges that the trunk has seen */
+    float *plane;                    /* [h,w]: smoothing; weights of a row */
+    struct graph_edge *edge, *spare; /* sorted; for sorting */
+    uint32_t *left;                  /* places of edges that joined nothing when their turn came */
+    struct graph_forest trunk, branch;
+    size_t plane_capacity, edge_capacity, spare_capacity, left_capacity;
 };
 
 /* Sorts the edges of colour f32[channels,h,w], smoothed by a Gaussian of deviation sigma (0: not), which is changed.
@@ -38,7 +50,7 @@ struct graph {
 int graph_build(struct graph *graph, float *colour, int64_t channels, int64_t height, int64_t width,
                 double sigma, struct ws2_error *error);
 /* label[h,w] = the region of a pixel at the scale k, from 1 in the order of their first pixels. Returns how many there
- * are. */
+ * are. Scales come in rising order. */
 int64_t graph_cut(struct graph *graph, double k, int64_t least, int32_t *label);
 void graph_free(struct graph *graph);
 

@@ -70,7 +70,7 @@ static int list_edges(struct edge *edge, const float *colour, int channels, int 
                 const float difference = colour[c * height * width + p] - colour[c * height * width + q];
                 sum += difference * difference;
             }
-            edge[edges++] = (struct edge){(int)(sqrtf(sum) * 128 + 0.5f), p, q};
+            edge[edges++] = (struct edge){(int)(sqrtf(sum) * 131072 + 0.5f), p, q};
         }
     return edges;
 }
@@ -88,7 +88,7 @@ static void segment(int *name, const float *colour, int channels, int height, in
     }
     for (int i = 0; i < edges; i++) {
         const int a = name[edge[i].from], b = name[edge[i].to];
-        const float w = (float)edge[i].weight, steps = (float)(k * 128);
+        const float w = (float)edge[i].weight, steps = (float)(k * 131072);
         if (a == b || w > inner[a] + steps / (float)size_of(name, pixels, a) ||
             w > inner[b] + steps / (float)size_of(name, pixels, b))
             continue;
@@ -115,46 +115,47 @@ static void paint(struct ws2_random *random, float *colour, int channels, int he
     }
 }
 
-/* The partition of layer 0 is that of `name`: equal labels where names are equal. */
-static void same_partition(const uint16_t *layer, const int *name, int pixels)
+/* Two partitions are the same: equal labels where names are equal. */
+static void same_partition(const int32_t *label, const int *name, int pixels)
 {
     int of_name[PIXELS], of_label[PIXELS + 1];
     memset(of_name, -1, sizeof of_name);
     memset(of_label, -1, sizeof of_label);
     for (int i = 0; i < pixels; i++) {
         if (of_name[name[i]] < 0)
-            of_name[name[i]] = layer[i];
-        if (of_label[layer[i]] < 0)
-            of_label[layer[i]] = name[i];
-        assert_int_equal(of_name[name[i]], layer[i]);
-        assert_int_equal(of_label[layer[i]], name[i]);
+            of_name[name[i]] = label[i];
+        if (of_label[label[i]] < 0)
+            of_label[label[i]] = name[i];
+        assert_int_equal(of_name[name[i]], label[i]);
+        assert_int_equal(of_label[label[i]], name[i]);
     }
 }
 
+/* Three scales of one graph, memory kept from one size to the next. */
 static void test_regions(void **state)
 {
     (void)state;
-    static struct found found;
     static float colour[3 * PIXELS];
     static int name[PIXELS];
+    static int32_t label[PIXELS];
+    struct graph graph = {0};
     struct ws2_random random = ws2_random_make(5, 0);
     int64_t regions = 0;
     for (int i = 0; i < 60; i++) {
         const int channels = 1 + i % 3, height = 1 + (int)ws2_random_below(&random, SIDE),
-                  width = 1 + (int)ws2_random_below(&random, SIDE);
-        const struct ws2_proposals_params params = {
-            .k = {ws2_random_range(&random, 1, 12)}, .levels = 1, .least = 1 + ws2_random_below(&random, 12)};
+                  width = 1 + (int)ws2_random_below(&random, SIDE),
+                  least = 1 + (int)ws2_random_below(&random, 12);
+        double k = ws2_random_range(&random, 0.5, 8);
         paint(&random, colour, channels, height, width);
-        segment(name, colour, channels, height, width, params.k[0], (int)params.least);
-        find(&found, &params, colour, channels, NULL, height, width);
-        if (height * width < params.least) { /* the whole picture is too small */
-            assert_int_equal(found.count, 0);
-            continue;
+        assert_int_equal(graph_build(&graph, colour, channels, height, width, 0, NULL), 0);
+        for (int scale = 0; scale < 3; scale++, k *= ws2_random_range(&random, 1, 4)) {
+            segment(name, colour, channels, height, width, k, least);
+            regions += graph_cut(&graph, k, least, label);
+            same_partition(label, name, height * width);
         }
-        same_partition(found.layer, name, height * width);
-        regions += found.count;
     }
-    assert_true(regions > 200); /* there is something to compare */
+    assert_true(regions > 1000); /* there is something to compare */
+    graph_free(&graph);
 }
 
 /* ---- pooling ---------------------------------------------------------------------------------------------- */
@@ -298,6 +299,11 @@ static void test_odd(void **state)
     find(&found, &params, colour, 3, fg, 4, 1);
     find(&found, &params, colour, 3, fg, 0, 4);
     assert_int_equal(found.count, 0);
+    for (int i = 0; i < 12; i++) /* differences beyond all steps */
+        colour[i] = i % 3 ? 1e38f : -1e38f;
+    find(&found, &params, colour, 3, NULL, 2, 2);
+    assert_int_equal(found.count, 4);
+    memset(colour, 0, sizeof colour);
     struct ws2_proposals *proposals = NULL;
     struct ws2_error error = {0};
     colour[5] = NAN;

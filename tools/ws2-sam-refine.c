@@ -84,7 +84,7 @@ int main(int argc, char **argv)
         {"rule", 0, WS2_OPT_CHOICE, &job.rule, "sepl|max_iou_imp|max_iou|copy|and|or",
          "which masks are taken, and what becomes of the others", true, 0, 0},
         {"max-area", 0, WS2_OPT_REAL, &job.refine.max_area, "X",
-         "leave out masks with a larger share of the frame; 1 is as published", true, 0, 1},
+         "never take masks with a larger share of the frame; 1 is as published", true, 0, 1},
         {"iou", 0, WS2_OPT_REAL, &job.refine.iou, "X",
          "copy, and, or: take masks that overlap more than this [0.3]", true, 0, 1},
         {"parts", 0, WS2_OPT_FLAG, &job.refine.parts, NULL,

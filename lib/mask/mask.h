@@ -337,8 +337,9 @@ void ws2_proposals_get(const struct ws2_proposals *proposals, uint16_t *layer, i
 /* ---- refined masks ------------------------------------------------------------------------------------------- */
 
 /*
- * A coarse mask P and instance masks m, which may overlap and nest, make the refined mask R. Masks without a pixel, or
- * with more than max_area of the image, count as not there.
+ * A coarse mask P and instance masks m, which may overlap and nest, make the refined mask R. Masks without a pixel count as
+ * not there. A mask with more than max_area of the image is never taken, but it is a mask all the same, so what is coarse in
+ * it alone goes; more than 95 % of the image and max_area, and it is not there.
  *
  * SEPL (WS2 section 4; the merge of Chen et al., Segment Anything Model Enhanced Pseudo Labels, 2023, as WS2's code
  * has it, max_iou_imp2): m is taken when 2 |P and m| > |m|, or when 20 |P and m| >= 17 |P|, that is, when it holds
@@ -362,7 +363,7 @@ enum ws2_refine_rule {
 struct ws2_refine {
     enum ws2_refine_rule rule;
     /* Share of the image, 0..1. The second condition of SEPL takes the belt itself, if it is among the masks, as soon
-     * as P is one small blob: 0.5 keeps it out, 1 is as published. */
+     * as P is one small blob: 0.5 forbids that, 1 is as published. */
     double max_area;
     double iou; /* of COPY, AND, OR: 0..1 */
     bool parts; /* of COPY, AND, OR: a small instance never has much of a mask of many items */

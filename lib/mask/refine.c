@@ -1,7 +1,10 @@
 /* From a coarse mask and instance masks to a refined mask: see mask.h. Masks are packed to bits as they come, so
  * that each byte of the instances is read once. */
+#include <math.h>
 #include <stdlib.h>
 #include "mask/internal.h"
+
+#define WHOLE 0.95 /* share of the image above which a mask is all of it, and says nothing */
 
 /* ---- sets of pixels ------------------------------------------------------------------------------------- */
 
@@ -152,6 +155,7 @@ int64_t ws2_refine_mask(const struct ws2_refine *refine, struct ws2_refine_scrat
                         struct ws2_error *error)
 {
     const int64_t height = instances->height, width = instances->width;
+    const double pixels = (double)height * (double)width;
     int64_t count = instances->count, taken = 0;
     int status = prepare(scratch, height, width, error);
     if (status >= 0 && instances->stack == NULL) {
@@ -171,10 +175,10 @@ int64_t ws2_refine_mask(const struct ws2_refine *refine, struct ws2_refine_scrat
         int64_t area, both;
         ws2_instances_bits(instances, &scratch->index, k, &scratch->mask);
         sizes(&scratch->mask, &scratch->coarse, &area, &both);
-        if (area == 0 || (double)area > refine->max_area * (double)height * (double)width)
+        if (area == 0 || (double)area > fmax(refine->max_area, WHOLE) * pixels)
             continue;
         unite(&scratch->all, &scratch->mask);
-        if (!takes(refine, scratch, seed, area, both))
+        if ((double)area > refine->max_area * pixels || !takes(refine, scratch, seed, area, both))
             continue;
         unite(&scratch->taken, &scratch->mask);
         taken++;

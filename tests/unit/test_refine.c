@@ -1,4 +1,5 @@
 /* Refined masks: the cases of the merge by hand (T16) and all rules against sets of pixels, one by one. */
+#include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -93,6 +94,10 @@ static void test_most_of_the_coarse(void **state)
     const struct ws2_refine guarded = {.rule = WS2_REFINE_SEPL, .max_area = 0.5};
     assert_int_equal(refine(&guarded, coarse, mask, 1, 8, 8, refined), 0);
     assert_memory_equal(refined, coarse, 64);
+    memset(mask + 40, 0, 24); /* most of the frame, without the last row of the square: belt */
+    assert_int_equal(refine(&guarded, coarse, mask, 1, 8, 8, refined), 0);
+    for (int i = 0; i < 64; i++)
+        assert_int_equal(refined[i], coarse[i] && !mask[i]);
     memset(mask + 32, 0, 32); /* half of the frame is not above a half, but holds half of the square only */
     assert_int_equal(refine(&guarded, coarse, mask, 1, 8, 8, refined), 0);
     memset(want, 0, 64);
@@ -209,9 +214,9 @@ static int64_t set_refine(const struct set *set, const struct ws2_refine *rule, 
         int64_t own = 0;
         for (int64_t i = 0; i < pixels; i++)
             own += mask[i] != 0;
-        if (own == 0 || (double)own > rule->max_area * (double)pixels)
+        if (own == 0 || (double)own > fmax(rule->max_area, 0.95) * (double)pixels)
             continue;
-        const bool takes = set_takes(set, rule, mask);
+        const bool takes = (double)own <= rule->max_area * (double)pixels && set_takes(set, rule, mask);
         taken += takes;
         for (int64_t i = 0; i < pixels; i++) {
             held[i] |= mask[i] != 0;

@@ -20,6 +20,7 @@
 #   BATCH     32
 #   INIT      file with pretrained weights (see `make weights`), or none
 #   SCALES    of the input when maps are made, 0.5,1,2 (the papers: 0.2,0.5,1,2,4,6)
+#   MERGE     of the maps of three frames: mean, max or confidence (see ws2-fuse); f2f takes the maximum, as published
 #   LEVEL     of the second kind of masks, 0.3
 #   WITHIN    fg: cut the coarse masks to the foreground mask; empty as in the papers
 #   REFINE    options of ws2-sam-refine, none
@@ -31,8 +32,8 @@
 # OUT/picture.png.
 # The table's C are masks from the maps of one frame, where the map of `before`, each divided by its maximum, is above those
 # of the other classes (the papers' code); T are masks where it is above LEVEL (their text). C3 and T3 are from the maps of three
-# frames: the neighbours' maps, warped by the flow and merged by their maximum (POF-CAM, future work). f2f is such a merge by
-# itself: C and T of five frames, C3 and T3 of three.
+# frames: the neighbours' maps, warped by the flow, and merged (POF-CAM, future work). f2f is such a merge by itself: C and T
+# of five frames, C3 and T3 of three.
 # R are the masks C brought to the edges of instance masks by the SEPL merge (WS2, section 4). N are the true items that are
 # coarse by more than half, which is the most that a merge can make of C; what lies in no true mask is belt.
 # `pseudo` writes the masks R of the training frames before the sorter, in the authors' layout, for a segmentation network:
@@ -62,6 +63,7 @@ INIT ?= none
 EPOCHS ?= $(if $(filter none,$(INIT)),75,25)
 BATCH ?= 32
 SCALES ?= 0.5,1,2
+MERGE ?= mean
 LEVEL ?= 0.3
 WITHIN ?=
 REFINE ?=
@@ -75,7 +77,7 @@ DEVICE ?= cpu
 SEED ?= 42
 TRAIN_OPTIONS ?=
 , := ,
-SETTINGS := DATA OUT WORK METHODS SIZE BACKBONE STRIDE FILL CLASSES RECIPE FLOW INIT EPOCHS BATCH SCALES LEVEL WITHIN REFINE TRUTH_N PICTURE BEFORE AFTER \
+SETTINGS := DATA OUT WORK METHODS SIZE BACKBONE STRIDE FILL CLASSES RECIPE FLOW INIT EPOCHS BATCH SCALES MERGE LEVEL WITHIN REFINE TRUTH_N PICTURE BEFORE AFTER \
             THREADS DEVICE SEED TRAIN_OPTIONS
 export WS2_LEVEL := 3
 # Threads that wait for each other in a busy loop take the processor from those that work.
@@ -228,7 +230,7 @@ $(OUT)/cam/%.ws2:
 	$(finish)
 
 # Maps $1 of every frame merged with those of $2 neighbours on either side; and masks from maps.
-fused = ws2-merge $(OUT)/cam/$1.ws2 $(WORK)/flow/$(call below,$1).ws2 | ws2-fuse -k $2 | \
+fused = ws2-merge $(OUT)/cam/$1.ws2 $(WORK)/flow/$(call below,$1).ws2 | ws2-fuse -k $2 --merge $(if $(filter f2f/%,$1),max,$(MERGE)) | \
   ws2-pick --drop flow.next,flow.next.valid,flow.prev,flow.prev.valid
 within = $(if $(WITHIN),--within $(WITHIN))
 masks = ws2-coarse $(within) | ws2-coarse --threshold $(LEVEL) --out level $(within) | ws2-pick --drop cam

@@ -1,0 +1,97 @@
+# post.mk: what can be made of class maps after the fact. The same maps, with and without several scales, dense CRF, random
+# walk, instance masks, and their combinations (the comparison of table 4.4 of "Cross-architecture consistency for weakly
+# supervised smoke segmentation").
+#
+#   make -f pipelines/post.mk OUT=... [METHOD=puzzle]
+#
+#   OUT       where ws2.mk left maps and weights of METHOD
+#   WORK      where it left frames, masks and instance masks, OUT
+#   METHOD    whose maps: gradcam gradcam++ layercam puzzle pof temporal plain
+#   ROWS      of the table, all:
+#               single      maps of the input at its own size; argmax
+#               multi       maps of the scales that OUT was made with; argmax, as in all rows below that say nothing else
+#               level otsu  the map of `before` above LEVEL; above Otsu's level of each frame
+#               crf         dense CRF over the classes;  crf-one  over `before` and anything else, as smoke has it
+#               walk        random walk by colours;  walk+crf  first one, then the other
+#               ...+sepl    the mask brought to the edges of instance masks by the SEPL merge
+#               oracle      above the level that fits the truth of each frame best: a bound, not a result
+#   LEVEL     0.3
+#   SIDE      frame size that the CRF's numbers are meant for, 500
+#   JOBS      sequences at a time;  DEVICE of the network, cpu
+#
+# The table is OUT/post/METHOD.tsv: IoU in percent on frames before and after the sorter.
+
+SHELL := bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DELETE_ON_ERROR:
+.SUFFIXES:
+MAKEFLAGS += --no-print-directory
+SELF := $(lastword $(MAKEFILE_LIST))
+
+OUT ?=
+WORK ?= $(OUT)
+METHOD ?= puzzle
+LEVEL ?= 0.3
+SIDE ?= 500
+JOBS ?= $(shell nproc)
+DEVICE ?= cpu
+ROWS ?= single multi level otsu crf crf-one walk walk+crf multi+sepl level+sepl crf+sepl walk+sepl walk+crf+sepl oracle
+export WS2_LEVEL := 3
+export GOMP_SPINCOUNT ?= 3000
+
+ifneq ($(filter-out help,$(or $(MAKECMDGOALS),all)),)
+$(if $(OUT),,$(error OUT is not set; it names the folder of results of ws2.mk))
+$(if $(wildcard $(OUT)/cam/$(METHOD)/test/*/*.ws2),,$(error $(OUT)/cam/$(METHOD)/test holds no maps))
+endif
+
+SEQUENCES := $(patsubst $(OUT)/cam/$(METHOD)/test/%.ws2,%,$(wildcard $(OUT)/cam/$(METHOD)/test/*/*.ws2))
+FILES := $(foreach r,$(ROWS),$(SEQUENCES:%=$(OUT)/post/$(METHOD)/$r/%.ws2))
+OWN := puzzle pof temporal plain
+network = $(if $(filter $(OWN),$(METHOD)),$(METHOD),standard)
+maps = $(if $(filter $(OWN),$(METHOD)),puzzle,$(METHOD))
+
+.PHONY: all masks help
+all: $(OUT)/post/$(METHOD).tsv
+	@awk -F '\t' '{ printf "%-16s", $$1; for (i = 2; i <= NF; i++) printf "%10s", $$i; print "" }' $<
+help:
+	@sed -n '2,/^$$/s/^# \{0,1\}//p' $(SELF)
+
+missing = $(strip $(foreach f,$1,$(if $(wildcard $f),,$f)))
+masks:
+	$(if $(call missing,$(FILES)),@mkdir -p $(OUT)/post; echo "masks: $(words $(call missing,$(FILES))) files"; \
+	  printf '%s\n' $(call missing,$(FILES)) | parallel --will-cite -j $(JOBS) --halt soon$(,)fail=1 MAKEFLAGS= $(MAKE) -s -f $(SELF) \
+	  OUT=$(OUT) WORK=$(WORK) METHOD=$(METHOD) LEVEL=$(LEVEL) SIDE=$(SIDE) DEVICE=$(DEVICE))
+, := ,
+
+# Maps of the sequence ROLE/NAME, beside frames and truth.
+single = ws2-cam --method $(maps) --raw --scales 1 -w $(OUT)/train/$(network).safetensors --device $(DEVICE) $(WORK)/bgmask/test/$1.ws2
+multi = ws2-merge $(OUT)/cam/$(METHOD)/test/$1.ws2 <(ws2-pick --keep rgb $(WORK)/bgmask/test/$1.ws2)
+crf = ws2-crf --reference $(SIDE)
+walk = ws2-walk
+sepl = ws2-merge - <(ws2-pick --keep instances $(WORK)/sam/test/$1.ws2) | ws2-sam-refine | ws2-pick --drop coarse --rename refined=coarse
+
+row.single = $(single) | ws2-coarse
+row.multi = $(multi) | ws2-coarse
+row.level = $(multi) | ws2-coarse -t $(LEVEL)
+row.otsu = $(multi) | ws2-coarse --otsu
+row.crf = $(multi) | $(crf) | ws2-coarse --absolute
+row.crf-one = $(multi) | $(crf) --preset smoke --class before --gamma 16 | ws2-coarse --absolute -t 0.3
+row.walk = $(multi) | $(walk) | ws2-coarse
+row.walk+crf = $(multi) | $(walk) | $(crf) | ws2-coarse --absolute
+row.oracle = $(multi) | ws2-coarse --oracle truth --out coarse
+row = $(row.$(patsubst %+sepl,%,$2)) $(if $(filter %+sepl,$2),| $(sepl))
+
+name = $(patsubst $(word 1,$(subst /, ,$1))/%,%,$1)
+$(OUT)/post/$(METHOD)/%.ws2:
+	@mkdir -p $(@D)
+	@$(call row,$(call name,$*),$(firstword $(subst /, ,$*))) | ws2-pick --keep coarse,truth -o $@.part
+	@ws2-check --quick $@.part && mv $@.part $@
+
+# As in ws2.mk, the first and last frame of a sequence do not count.
+$(OUT)/post/$(METHOD).tsv: masks
+	@printf 'masks\tbefore\tafter\n' >$@.part
+	@for row in $(ROWS); do ws2-iou --centre --by-seq $(OUT)/post/$(METHOD)/$$row/*/*.ws2 | \
+	  awk -F '\t' -v row=$$row 'NR == 1 { for (i = 1; i <= NF; i++) c[$$i] = i; next } \
+	    $$c["seq"] == "-" || $$c["seq"] == "" { score[$$c["role"]] = $$c["iou"] } \
+	    END { print row "\t" score["before"] "\t" score["after"] }'; done >>$@.part
+	@mv $@.part $@

@@ -17,11 +17,14 @@ def fnv1a(text):
 
 
 def states(key, count):
+    """By doubling: the next n states are a^n times the last n plus one number, all modulo 2^32."""
     out = np.empty(count, np.uint32)
-    s = fnv1a(key)
-    for i in range(count):
-        s = (s * 1664525 + 1013904223) & 0xFFFFFFFF
-        out[i] = s
+    a, c, n = 1664525, 1013904223, 1
+    out[:1] = (fnv1a(key) * a + c) & 0xFFFFFFFF
+    while n < count:
+        more = min(n, count - n)
+        out[n : n + more] = out[:more] * np.uint32(a) + np.uint32(c)
+        a, c, n = a * a & 0xFFFFFFFF, (a * c + c) & 0xFFFFFFFF, n + more
     return out
 
 

@@ -304,7 +304,7 @@ static struct sam2 *network(struct nn **nn)
 {
     struct sam2 *sam2;
     struct ws2_error error = {0};
-    const struct nn_options options = {.device = NN_DEVICE_CPU, .precision = NN_F32_MODE, .threads = 2};
+    const struct nn_options options = {.device = NN_DEVICE_CPU, .precision = NN_F32_MODE, .threads = 1};
     if (nn_open(nn, &options, &error) < 0 || sam2_open(&sam2, *nn, SAM2_TINY, 0, &error) < 0)
         fail_msg("%s", error.text);
     assert_int_equal(generator_fill(sam2_params(sam2), NULL), 0);

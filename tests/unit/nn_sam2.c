@@ -304,6 +304,33 @@ static void test_carried(void **state)
     drop(nn, sam2);
 }
 
+/* bfloat16 gives the same masks but for its three digits, and leaves the coordinates of prompts alone. */
+static void test_bf16(void **state)
+{
+    (void)state;
+    if (!nn_cpu_has_bf16()) {
+        print_message("no bfloat16 here\n");
+        skip();
+    }
+    struct nn *nn = context(), *other = context_of(NN_BF16_MODE, NN_LAYOUT_AUTO);
+    struct sam2 *sam2 = drawn(nn, SAM2_TINY, 3), *twin = drawn(other, SAM2_TINY, 3);
+    const struct sam2_embedding e = embed(sam2, HEIGHT, WIDTH, 256, "image");
+    const struct sam2_embedding f = embed(twin, HEIGHT, WIDTH, 256, "image");
+    const struct sam2_prompts prompts = click();
+    enum { CELLS = 256 * 16 * 16, PIXELS = 3 * 64 * 64 };
+    float *value = ws2_calloc(CELLS, sizeof *value);
+    assert_int_equal(nn_to_f32(other, f.image, value, CELLS), 0);
+    struct nn_tensor *image = nn_from_f32(nn, nn_shape(e.image), value);
+    assert_int_equal(nn_to_f32(other, sam2_decode(twin, &f, 0, &prompts, true).logits, value, PIXELS), 0);
+    struct nn_tensor *logits = nn_from_f32(nn, ws2_shape_4(1, 3, 64, 64), value);
+    const struct sam2_masks m = sam2_decode(sam2, &e, 0, &prompts, true);
+    assert_true(distance(nn, logits, m.logits) < 0.05);
+    assert_true(distance(nn, image, e.image) < 0.05);
+    free(value);
+    drop(other, twin);
+    drop(nn, sam2);
+}
+
 static bool all_finite(struct nn *nn, struct nn_tensor *x)
 {
     return x && isfinite(nn_item(nn, nn_sum(nn, nn_abs(nn, x))));
@@ -524,8 +551,9 @@ int main(void)
         cmocka_unit_test(test_golden_tiny), cmocka_unit_test(test_golden_others),
         cmocka_unit_test(test_batch),       cmocka_unit_test(test_prompts),
         cmocka_unit_test(test_carried),     cmocka_unit_test(test_odd),
-        cmocka_unit_test(test_memory),      cmocka_unit_test(test_refusals),
-        cmocka_unit_test(test_sizes),       cmocka_unit_test(test_files),
+        cmocka_unit_test(test_bf16),        cmocka_unit_test(test_memory),
+        cmocka_unit_test(test_refusals),    cmocka_unit_test(test_sizes),
+        cmocka_unit_test(test_files),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

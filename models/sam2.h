@@ -19,9 +19,9 @@
  * are taken as one where this saves work, so the last digits differ. In bf16 the coordinates of prompts, sums and norms
  * stay f32.
  *
- * Memory besides the weights, f32 with side 1024: 0.4 GB while encoding one picture with tiny, more with the larger ones;
- * an embedding takes 17 MB; decoding takes 40 MB per prompt of a slice of SAM2_SLICE_CPU (on a GPU SAM2_SLICE_GPU)
- * prompts, however many are asked for, and the logits returned 0.25 MB each.
+ * Memory, f32 with side 1024: encoding one picture takes 0.6 GB besides the weights with tiny, and more with the larger
+ * ones; an embedding 17 MB; decoding about 45 MB for each prompt of a slice of SAM2_SLICE_CPU (on a GPU SAM2_SLICE_GPU)
+ * prompts, however many are asked for, and 0.25 MB for each map of logits returned.
  *
  * Ownership: tensors belong to the scope that was current when the function was called. Errors stick to the context.
  * A network belongs to its context's thread.
@@ -37,7 +37,7 @@ extern "C" {
 
 #define SAM2_SIDE 1024
 #define SAM2_SIDE_STEP 32
-#define SAM2_SLICE_CPU 4
+#define SAM2_SLICE_CPU 8
 #define SAM2_SLICE_GPU 64
 
 enum sam2_size { SAM2_ANY, SAM2_TINY, SAM2_SMALL, SAM2_BASE_PLUS, SAM2_LARGE };

@@ -8,7 +8,8 @@
  *     struct sam2_embedding e = sam2_embed_u8(sam2, 1, 480, 640, rgb, SAM2_SIDE);
  *     const float point[2] = {320, 200};
  *     const int8_t label[1] = {SAM2_INSIDE};
- *     struct sam2_masks m = sam2_decode(sam2, &e, 0, &(struct sam2_prompts){1, 1, point, label}, true);
+ *     const struct sam2_prompts prompts = {.count = 1, .points = 1, .point = point, .label = label};
+ *     struct sam2_masks m = sam2_decode(sam2, &e, 0, &prompts, true);
  *     struct nn_tensor *logits = sam2_upscale(sam2, m.logits, 480, 640);   // f32 [1,3,480,640], inside where > 0
  *
  * Pictures of any size are stretched to a square of `side` pixels, without regard to their proportions, as the official
@@ -19,7 +20,7 @@
  * are taken as one where this saves work, so the last digits differ. In bf16 the coordinates of prompts, sums and norms
  * stay f32.
  *
- * Memory, f32 with side 1024: encoding one picture takes 0.6 GB besides the weights with tiny, and more with the larger
+ * Memory, f32 with side 1024: encoding one picture takes 0.7 GB besides the weights with tiny, and more with the larger
  * ones; an embedding 17 MB; decoding about 45 MB for each prompt of a slice of SAM2_SLICE_CPU (on a GPU SAM2_SLICE_GPU)
  * prompts, however many are asked for, and 0.25 MB for each map of logits returned.
  *

@@ -38,12 +38,13 @@ int sam2_generate_check(const struct sam2_generate_options *o, struct ws2_error 
     if (o->points_per_side < 1 || o->points_per_side > 1024 || o->points_per_batch < 1)
         return ws2_fail(error, WS2_ERR_USAGE, "a grid of %d x %d points in batches of %d", o->points_per_side,
                         o->points_per_side, o->points_per_batch);
-    if (o->crop_layers < 0 || o->crop_layers > 4 || o->crop_downscale < 1 ||
+    if (o->crop_layers < 0 || o->crop_layers > SAM2_CROP_LAYERS_MAX || o->crop_downscale < 1 ||
         layer_points(o, o->crop_layers) < 1)
         return ws2_fail(error, WS2_ERR_USAGE,
-                        "%d layers of crops with a grid of %d x %d points, divided by %d with each (0 to 4 "
+                        "%d layers of crops with a grid of %d x %d points, divided by %d with each (0 to %d "
                         "layers, and a point for the last)",
-                        o->crop_layers, o->points_per_side, o->points_per_side, o->crop_downscale);
+                        o->crop_layers, o->points_per_side, o->points_per_side, o->crop_downscale,
+                        SAM2_CROP_LAYERS_MAX);
     if (!(o->crop_overlap >= 0 && o->crop_overlap < 1))
         return ws2_fail(error, WS2_ERR_USAGE, "crops cannot overlap by %g of a side", o->crop_overlap);
     if (!(o->stability_offset >= 0) || isnan(o->threshold) || isnan(o->iou) || isnan(o->stability) ||

@@ -25,6 +25,8 @@
 extern "C" {
 #endif
 
+#define SAM2_CROP_LAYERS_MAX 4 /* 341 crops */
+
 struct sam2_generate_options {
     int points_per_side;     /* 32: the grid, its points half a cell from the edges */
     int points_per_batch;    /* 64 */

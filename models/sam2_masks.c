@@ -42,6 +42,10 @@ int64_t sam2_crops(int64_t height, int64_t width, int layers, double overlap, st
                    struct ws2_error *error)
 {
     int64_t most = 1, count = 1;
+    *crops = NULL;
+    if (height < 1 || width < 1 || layers < 0 || layers > SAM2_CROP_LAYERS_MAX || !(overlap >= 0))
+        return ws2_fail(error, WS2_ERR_USAGE, "%d layers of crops of %lldx%lld pixels", layers,
+                        (long long)width, (long long)height);
     for (int i = 1; i <= layers; i++)
         most += (int64_t)1 << (2 * i);
     *crops = ws2_calloc((size_t)most, sizeof **crops);

@@ -1,8 +1,8 @@
 /*
  * SAM 2 with random weights, OMP_NUM_THREADS threads: pictures per second through the encoder, prompts of one click per
- * second through the decoder in batches of 64, and pictures per second through the whole generator, a grid of GRID x GRID
+ * second through the decoder in batches of 16, and pictures per second through the whole generator, a grid of GRID x GRID
  * points with the filters of the scores open (few masks of random weights pass them).
- * SIZE=512 (of the picture) SIDE=1024 (of the network) GRID=16 SECONDS_EACH=4 MODELS=tiny,small,base_plus,large (tiny unless set)
+ * SIZE=512 (of the picture) SIDE=1024 (of the network) GRID=4 SECONDS_EACH=4 MODELS=tiny,small,base_plus,large (tiny unless set)
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -25,7 +25,7 @@ static int setting(const char *name, int otherwise)
     return text ? atoi(text) : otherwise;
 }
 
-enum { PROMPTS = 64 };
+enum { PROMPTS = 16 };
 
 struct bench {
     struct nn *nn;
@@ -49,8 +49,8 @@ static void decode(const struct bench *bench)
     int8_t label[PROMPTS];
     memset(label, SAM2_INSIDE, sizeof label);
     for (int i = 0; i < PROMPTS; i++) {
-        point[i][0] = (float)(bench->size * (i % 8)) / 8;
-        point[i][1] = (float)(bench->size * (i / 8)) / 8;
+        point[i][0] = (float)(bench->size * (i % 4)) / 4;
+        point[i][1] = (float)(bench->size * (i / 4)) / 4;
     }
     const struct sam2_prompts prompts = {PROMPTS, 1, point[0], label, NULL, NULL};
     const struct sam2_masks m = sam2_decode(bench->sam2, &bench->embedding, 0, &prompts, true);
@@ -117,7 +117,7 @@ int main(void)
 {
     struct ws2_error error = {0};
     struct bench bench = {
-        .size = setting("SIZE", 512), .side = setting("SIDE", SAM2_SIDE), .grid = setting("GRID", 16)};
+        .size = setting("SIZE", 512), .side = setting("SIDE", SAM2_SIDE), .grid = setting("GRID", 4)};
     const char *models = getenv("MODELS") ? getenv("MODELS") : "tiny";
     const int threads = setting("OMP_NUM_THREADS", (int)sysconf(_SC_NPROCESSORS_ONLN));
     const struct nn_options options = {.device = NN_DEVICE_CPU, .precision = NN_F32_MODE, .threads = threads};

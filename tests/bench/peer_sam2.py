@@ -1,7 +1,7 @@
 """The same as nn_bench_sam2.c by the official package sam2 (facebookresearch), with random weights, in float32.
 
 Needs sam2 with hydra-core and iopath beside torch and torchvision; without it nothing is printed.
-SIZE=512 SIDE=1024 GRID=16 SECONDS_EACH=4 MODELS=tiny,small,base_plus,large (tiny unless set)
+SIZE=512 SIDE=1024 GRID=4 SECONDS_EACH=4 MODELS=tiny,small,base_plus,large (tiny unless set)
 """
 import os
 import sys
@@ -18,15 +18,15 @@ except ImportError as error:
     sys.exit(0)
 
 SIZE, SIDE, GRID, SECONDS = (
-    int(os.environ.get(k, v)) for k, v in (("SIZE", 512), ("SIDE", 1024), ("GRID", 16), ("SECONDS_EACH", 4))
+    int(os.environ.get(k, v)) for k, v in (("SIZE", 512), ("SIDE", 1024), ("GRID", 4), ("SECONDS_EACH", 4))
 )
 CONFIGS = {"tiny": "t", "small": "s", "base_plus": "b+", "large": "l"}
-PROMPTS = 64
+PROMPTS = 16
 
 torch.manual_seed(0)
 torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", os.cpu_count())))
 picture = np.random.default_rng(0).integers(0, 256, (SIZE, SIZE, 3), dtype=np.uint8)
-points = np.array([[[SIZE * (i % 8) / 8, SIZE * (i // 8) / 8]] for i in range(PROMPTS)], np.float32)
+points = np.array([[[SIZE * (i % 4) / 4, SIZE * (i // 4) / 4]] for i in range(PROMPTS)], np.float32)
 
 
 def measure(name, unit, each, run):

@@ -199,6 +199,9 @@ static void test_crops(void **state)
     struct sam2_crop *crop;
     assert_int_equal(sam2_crops(1, 1, 2, 0.3, &crop, NULL), 3); /* one pixel in each layer */
     free(crop);
+    assert_int_equal(sam2_crops(0, 1, 0, 0.3, &crop, NULL), WS2_ERR_USAGE);
+    assert_int_equal(sam2_crops(9, 9, 5, 0.3, &crop, NULL), WS2_ERR_USAGE);
+    assert_null(crop);
     double point[8], one[2];
     sam2_grid(2, point);
     static const double want[8] = {.25, .25, .75, .25, .25, .75, .75, .75};

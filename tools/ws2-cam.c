@@ -119,20 +119,6 @@ static void close_networks(struct session *session)
     free(session->cam);
 }
 
-static void read_scales(struct ws2_cam_options *cam)
-{
-    static struct ws2_text_list list; /* kept: it owns its texts */
-    list = ws2_cli_names("scales", o.scales);
-    for (int i = 0; i < list.count; i++) {
-        char *end;
-        const double scale = strtod(list.item[i], &end);
-        if (i == WS2_CAM_SCALES_MAX || end == list.item[i] || *end || !(scale > 0 && scale <= 16))
-            ws2_die_text(WS2_ERR_USAGE, "--scales: '%s' is not up to %d numbers in 0..16", o.scales,
-                         WS2_CAM_SCALES_MAX);
-        cam->scale[cam->scales++] = scale;
-    }
-}
-
 /* Where nothing is said, maps are made as the authors make them for weights of this kind. */
 static void open_cams(struct session *session)
 {
@@ -148,7 +134,7 @@ static void open_cams(struct session *session)
     const bool puzzle = cam.method == WS2_CAM_PUZZLE;
     cam.flip = o.flip == AUTO ? puzzle : o.flip == YES;
     cam.kernel = o.kernel ? (enum ws2_cam_kernel)(o.kernel - 1) : puzzle ? WS2_CAM_CUBIC : WS2_CAM_LINEAR;
-    read_scales(&cam);
+    cam.scales = ws2_cli_numbers("scales", o.scales, 1, WS2_CAM_SCALES_MAX, 0, 16, cam.scale);
     for (int i = 0; i < o.layers.count; i++) {
         if (i == WS2_CAM_LAYERS_MAX)
             ws2_die_text(WS2_ERR_USAGE, "--layer: at most %d layers", WS2_CAM_LAYERS_MAX);

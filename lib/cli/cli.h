@@ -162,6 +162,10 @@ void ws2_cli_json_text(const char *text);
 
 /* The names in "A,B,C"; none for NULL. An empty name is wrong use of `option`. */
 struct ws2_text_list ws2_cli_names(const char *option, const char *text);
+/* The numbers in "1,2.5,3": `least` to `most` of them, above `low` and at most `high`; returns how many. Anything else is
+ * wrong use of `option`. */
+int ws2_cli_numbers(const char *option, const char *text, int least, int most, double low, double high,
+                    double *number);
 bool ws2_cli_listed(const struct ws2_text_list *list, const char *name);
 /* What --keep and --drop say of a name: an empty keep keeps all. */
 bool ws2_cli_chosen(const struct ws2_text_list *keep, const struct ws2_text_list *drop, const char *name);

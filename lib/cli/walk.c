@@ -85,6 +85,26 @@ void ws2_cli_json_text(const char *text)
 
 /* ---- lists and ranges in options ----------------------------------------------------------------------------- */
 
+int ws2_cli_numbers(const char *option, const char *text, int least, int most, double low, double high,
+                    double *number)
+{
+    int count = 0;
+    const char *at = text;
+    for (bool more = true; more; count++) {
+        char *end;
+        const double value = strtod(at, &end);
+        if (count == most || end == at || !(value > low && value <= high) || (*end != ',' && *end != '\0'))
+            break;
+        number[count] = value;
+        more = *end == ',';
+        at = end + 1;
+        if (!more && count + 1 >= least)
+            return count + 1;
+    }
+    ws2_die_text(WS2_ERR_USAGE, "--%s: '%s' is not %s%d numbers in %g..%g", option, text,
+                 least == most ? "" : "up to ", most, low, high);
+}
+
 struct ws2_text_list ws2_cli_names(const char *option, const char *text)
 {
     struct ws2_text_list list = {0};

@@ -286,6 +286,14 @@ void ws2_instances_bits(const struct ws2_instances *instances, const struct ws2_
 void ws2_instances_unpack(const struct ws2_instances *instances, const struct ws2_instances_index *index,
                           uint8_t *stack);
 
+/* Masks in layers and what is known of each, masks 1 .. count in order, the best first; memory of whoever found them. */
+struct ws2_masks {
+    int64_t count, layers, height, width;
+    const uint16_t *layer;          /* [layers,h,w] */
+    const int32_t *box;             /* [count,4]: left, top, and one beyond right and bottom */
+    const float *score, *stability; /* [count], 0..1 */
+};
+
 /* Puts overlapping masks into layers, each into the first that has room. Zero-initialise it. */
 struct ws2_layers {
     int64_t count, layers, height, width;
@@ -322,17 +330,15 @@ struct ws2_proposals;
 void ws2_proposals_free(struct ws2_proposals *proposals); /* NULL is fine */
 
 /* colour f32[channels,h,w], L*a*b* as a rule, is changed; fg u8[h,w] or NULL. *kept is NULL or from an earlier call, of any
- * size; the caller frees it. Returns how many masks there are. About 120 bytes per pixel and 4 per level. WS2_ERR_INPUT for
+ * size; the caller frees it. Returns how many masks there are. About 130 bytes per pixel and 4 per level. WS2_ERR_INPUT for
  * colours that are not finite, pictures above 2^29 pixels and more than WS2_INSTANCES_MAX masks. */
 int64_t ws2_proposals_make(struct ws2_proposals **kept, const struct ws2_proposals_params *params,
                            float *colour, int64_t channels, const uint8_t *fg, int64_t height, int64_t width,
                            struct ws2_error *error);
-int64_t ws2_proposals_layers(const struct ws2_proposals *proposals);
-/* layer u16[layers,h,w]; box i32[masks,4]: left, top, and one beyond right and bottom; stability f32[masks], 0..1: of a
- * region the share of the scales at which it stands, of a part or piece 1 - b / a, b the half width of its widest neck, a
- * its own. Masks are ordered by stability, those of one stability by size, the largest first. */
-void ws2_proposals_get(const struct ws2_proposals *proposals, uint16_t *layer, int32_t *box,
-                       float *stability);
+/* What the last call found, valid until the next. stability: of a region the share of the scales at which it stands, of a
+ * part or piece 1 - b / a, b the half width of its widest neck, a its own; the score is the same, as nothing better is known.
+ * Masks of one stability are ordered by size, the largest first. */
+struct ws2_masks ws2_proposals_masks(const struct ws2_proposals *proposals);
 
 /* ---- refined masks ------------------------------------------------------------------------------------------- */
 

@@ -33,7 +33,10 @@ struct ws2_proposals {
     uint16_t *number;                /* of each label of each plane; 0: not there (any more) */
     int64_t first[PLANES_MAX + 1];   /* of the labels of a plane in `number`, which has none for label 0 */
     int64_t layer_plane[PLANES_MAX]; /* of each layer: the plane it is made from */
-    size_t label_capacity, region_capacity, number_capacity;
+    uint16_t *layer;                 /* [layers,h,w], and the table of the masks */
+    int32_t *box;
+    float *stability;
+    size_t label_capacity, region_capacity, number_capacity, layer_capacity, box_capacity, stability_capacity;
 };
 
 void ws2_proposals_free(struct ws2_proposals *proposals)
@@ -47,6 +50,9 @@ void ws2_proposals_free(struct ws2_proposals *proposals)
     free(proposals->label);
     free(proposals->region);
     free(proposals->number);
+    free(proposals->layer);
+    free(proposals->box);
+    free(proposals->stability);
     free(proposals);
 }
 
@@ -249,6 +255,33 @@ static int number(struct ws2_proposals *proposals, struct ws2_error *error)
     return 0;
 }
 
+/* Layers and table of the regions that stay. */
+static int tabulate(struct ws2_proposals *proposals, struct ws2_error *error)
+{
+    const size_t pixels = (size_t)(proposals->height * proposals->width), count = (size_t)proposals->count;
+    if (ws2_reserve((void **)&proposals->layer, &proposals->layer_capacity,
+                    (size_t)proposals->layers * pixels * sizeof *proposals->layer) ||
+        ws2_reserve((void **)&proposals->box, &proposals->box_capacity, 4 * count * sizeof *proposals->box) ||
+        ws2_reserve((void **)&proposals->stability, &proposals->stability_capacity,
+                    count * sizeof *proposals->stability))
+        return ws2_fail(error, WS2_ERR_SYSTEM, "no memory for %zu masks", count);
+    for (int64_t l = 0; l < proposals->layers; l++) {
+        const int64_t plane = proposals->layer_plane[l];
+        const int32_t *label = proposals->label + (size_t)plane * pixels;
+        const uint16_t *number = proposals->number + proposals->first[plane];
+        uint16_t *layer = proposals->layer + (size_t)l * pixels;
+        for (size_t i = 0; i < pixels; i++)
+            layer[i] = label[i] > 0 ? number[label[i] - 1] : 0;
+    }
+    for (size_t i = 0; i < count; i++) {
+        const struct region *region = &proposals->region[i];
+        const int32_t row[4] = {region->box[0], region->box[1], region->box[2] + 1, region->box[3] + 1};
+        memcpy(proposals->box + 4 * i, row, sizeof row);
+        proposals->stability[i] = region->stability;
+    }
+    return 0;
+}
+
 int64_t ws2_proposals_make(struct ws2_proposals **kept, const struct ws2_proposals_params *params,
                            float *colour, int64_t channels, const uint8_t *fg, int64_t height, int64_t width,
                            struct ws2_error *error)
@@ -263,28 +296,19 @@ int64_t ws2_proposals_make(struct ws2_proposals **kept, const struct ws2_proposa
         return status;
     pool(proposals, params->least);
     status = number(proposals, error);
+    if (status >= 0)
+        status = tabulate(proposals, error);
     return status < 0 ? status : proposals->count;
 }
 
-int64_t ws2_proposals_layers(const struct ws2_proposals *proposals)
+struct ws2_masks ws2_proposals_masks(const struct ws2_proposals *proposals)
 {
-    return proposals->layers;
-}
-
-void ws2_proposals_get(const struct ws2_proposals *proposals, uint16_t *layer, int32_t *box, float *stability)
-{
-    const int64_t pixels = proposals->height * proposals->width;
-    for (int64_t l = 0; l < proposals->layers; l++) {
-        const int64_t plane = proposals->layer_plane[l];
-        const int32_t *label = proposals->label + plane * pixels;
-        const uint16_t *number = proposals->number + proposals->first[plane];
-        for (int64_t i = 0; i < pixels; i++)
-            layer[l * pixels + i] = label[i] > 0 ? number[label[i] - 1] : 0;
-    }
-    for (int64_t i = 0; i < proposals->count; i++) {
-        const struct region *region = &proposals->region[i];
-        const int32_t row[4] = {region->box[0], region->box[1], region->box[2] + 1, region->box[3] + 1};
-        memcpy(box + 4 * i, row, sizeof row);
-        stability[i] = region->stability;
-    }
+    return (struct ws2_masks){.count = proposals->count,
+                              .layers = proposals->layers,
+                              .height = proposals->height,
+                              .width = proposals->width,
+                              .layer = proposals->layer,
+                              .box = proposals->box,
+                              .score = proposals->stability,
+                              .stability = proposals->stability};
 }

@@ -6,7 +6,7 @@
 #include "mask/mask.h"
 #include "synth/synth.h"
 
-enum { SIDE = 512, PIXELS = SIDE * SIDE, FRAMES = 6, LAYERS = 5 };
+enum { SIDE = 512, PIXELS = SIDE * SIDE, FRAMES = 6 };
 
 struct scene {
     uint8_t rgb[FRAMES * 3 * PIXELS], fg[FRAMES * PIXELS];
@@ -35,12 +35,10 @@ static int render(struct scene *scene)
 int main(void)
 {
     struct scene *scene = malloc(sizeof *scene);
-    float *lab = malloc(3 * PIXELS * sizeof *lab), *stability = malloc(WS2_INSTANCES_MAX * sizeof *stability);
-    int32_t *box = malloc(4 * WS2_INSTANCES_MAX * sizeof *box);
-    uint16_t *layer = malloc(LAYERS * PIXELS * sizeof *layer);
+    float *lab = malloc(3 * PIXELS * sizeof *lab);
     struct ws2_proposals *proposals = NULL;
     const struct ws2_proposals_params params = ws2_proposals_defaults();
-    if (!scene || !lab || !stability || !box || !layer || render(scene) < 0)
+    if (!scene || !lab || render(scene) < 0)
         return 5;
     double spent[2] = {0};
     int64_t masks = 0;
@@ -52,7 +50,6 @@ int main(void)
             &proposals, &params, lab, 3, t < FRAMES ? scene->fg + n * PIXELS : NULL, SIDE, SIDE, NULL);
         if (count < 0)
             return 5;
-        ws2_proposals_get(proposals, layer, box, stability);
         if (t >= 0)
             spent[t / FRAMES] += now() - start;
         masks += t >= 0 && t < FRAMES ? count : 0;
@@ -64,8 +61,5 @@ int main(void)
     ws2_proposals_free(proposals);
     free(scene);
     free(lab);
-    free(stability);
-    free(box);
-    free(layer);
     return 0;
 }

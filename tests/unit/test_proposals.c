@@ -26,8 +26,12 @@ static void find(struct found *found, const struct ws2_proposals_params *params,
     struct ws2_error error = {0};
     found->count = ws2_proposals_make(&proposals, params, colour, channels, fg, height, width, &error);
     assert_true(found->count >= 0);
-    found->layers = ws2_proposals_layers(proposals);
-    ws2_proposals_get(proposals, found->layer, found->box, found->stability);
+    const struct ws2_masks masks = ws2_proposals_masks(proposals);
+    assert_int_equal(masks.count, found->count);
+    found->layers = masks.layers;
+    memcpy(found->layer, masks.layer, (size_t)(masks.layers * height * width) * sizeof *masks.layer);
+    memcpy(found->box, masks.box, 4 * (size_t)masks.count * sizeof *masks.box);
+    memcpy(found->stability, masks.stability, (size_t)masks.count * sizeof *masks.stability);
     ws2_proposals_free(proposals);
 }
 

@@ -79,9 +79,6 @@ static int prompt(const struct sam2 *sam2, const struct sam2_frame_options *opti
     int status = found->mask && label ? sam2_generate_check(&options->generate, error)
                                       : ws2_fail(error, WS2_ERR_SYSTEM, "out of memory");
     found->capacity = found->mask ? all : 0;
-    if (status >= 0 && (height < 1 || width < 1))
-        status = ws2_fail(error, WS2_ERR_USAGE, "a picture of %lldx%lld pixels", (long long)width,
-                          (long long)height);
     if (status >= 0) {
         memset(label, SAM2_INSIDE, (size_t)options->points);
         const struct sam2_embedding embedding =
@@ -136,13 +133,17 @@ int sam2_frame_masks(const struct sam2 *sam2, const struct sam2_frame_options *o
                      struct ws2_error *error)
 {
     struct nn *nn = sam2_context(sam2);
-    nn_enter(nn);
-    nn_scope_begin(nn);
-    int status = options->points + options->boxes > 0
+    int status = 0;
+    sam2_found_free(&frame->found);
+    if (height > 0 && width > 0) {
+        nn_enter(nn);
+        nn_scope_begin(nn);
+        status = options->points + options->boxes > 0
                      ? prompt(sam2, options, height, width, rgb, &frame->found, error)
                      : sam2_generate(sam2, &options->generate, height, width, rgb, &frame->found, error);
-    nn_scope_end(nn);
-    nn_error_clear(nn);
+        nn_scope_end(nn);
+        nn_error_clear(nn);
+    }
     if (status >= 0)
         status = pack(frame, height, width, error);
     sam2_found_free(&frame->found);

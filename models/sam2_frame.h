@@ -31,8 +31,9 @@ struct sam2_frame {
 };
 
 /* rgb u8[h,w,3] -> masks, best score first or in the order of the prompts, valid until the next call; the box of an empty
- * mask is all 0, and so is the stability of one without a pixel above either level. Without prompts the generator's masks. A picture without pixels has no masks. A point gets the one of three candidates that the network believes
- * in most, a box the one for all prompts. The thread enters the network's context; an error of the network is reported and
+ * mask is all 0, and so is the stability of one without a pixel above either level. A picture without pixels has none.
+ * Without prompts they are the generator's. A point gets the one of three candidates that the network believes in most, a
+ * box the one for all prompts. The thread enters the network's context; an error of the network is reported and
  * forgotten. 0 or a status. */
 int sam2_frame_masks(const struct sam2 *sam2, const struct sam2_frame_options *options, int64_t height,
                      int64_t width, const uint8_t *rgb, struct sam2_frame *frame, struct ws2_masks *masks,

@@ -11,8 +11,9 @@ DEMO_RUN = PATH="$(CURDIR)/$(BIN):$$PATH" $(MAKE) --no-print-directory -f pipeli
 demo: all
 	@PATH="$(CURDIR)/$(BIN):$$PATH" ws2-synth --dataset $(DEMO)/data $(BELT) --seed 1
 	@$(DEMO_RUN) all $(DEMO)/out/iou/whole.tsv $(DEMO)/out/iou/foreground.tsv
-	@printf '\nIoU in percent on test frames, before and after the sorter, maps of one frame (C) and of three (C3):\n\n'
-	@awk -F '\t' '{ printf "%-12s", $$1; for (i = 2; i <= 5; i++) printf "%11s", $$i; print "" }' $(DEMO)/out/table.tsv
+	@printf '\nIoU in percent on test frames, before and after the sorter, of masks from the maps of one frame (C), of three (C3),\n'
+	@printf 'brought to the edges of regions (R), and to those of the true items, which is the most a merge can reach (N):\n\n'
+	@awk -F '\t' '{ printf "%-12s", $$1; for (i = 2; i <= 13; i++) if (i < 5 || i > 9) printf "%11s", $$i; print "" }' $(DEMO)/out/table.tsv
 	@printf '\nFor comparison, on frames before the sorter: all of the frame %s, all that lies on the belt %s.\n' \
 	  $(foreach g,whole foreground,$$(awk -F '\t' '$$1 == "before" && $$2 == "-" { print $$9 }' $(DEMO)/out/iou/$g.tsv))
 	@echo "Frames, maps, masks and truth side by side: $(DEMO)/out/picture.png"

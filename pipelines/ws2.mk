@@ -23,6 +23,7 @@
 #   MERGE     of the maps of three frames: mean, max or confidence (see ws2-fuse); f2f takes the maximum, as published
 #   LEVEL     of the second kind of masks, 0.3
 #   WITHIN    fg: cut the coarse masks to the foreground mask; empty as in the papers
+#   SAM       weights of SAM 2 for instance masks (see `make weights`); empty: regions that need none
 #   REFINE    options of ws2-sam-refine, none
 #   TRUTH_N   command that writes the true instance masks of the test sequence SEQ, ROLE/NAME (a simulated belt knows them)
 #   PICTURE   methods that the picture shows, METHODS;  BEFORE, AFTER: test sequences of each camera in it, 4 and 2
@@ -66,6 +67,7 @@ SCALES ?= 0.5,1,2
 MERGE ?= mean
 LEVEL ?= 0.3
 WITHIN ?=
+SAM ?=
 REFINE ?=
 TRUTH_N ?=
 PICTURE ?= $(METHODS)
@@ -77,7 +79,7 @@ DEVICE ?= cpu
 SEED ?= 42
 TRAIN_OPTIONS ?=
 , := ,
-SETTINGS := DATA OUT WORK METHODS SIZE BACKBONE STRIDE FILL CLASSES RECIPE FLOW INIT EPOCHS BATCH SCALES MERGE LEVEL WITHIN REFINE TRUTH_N PICTURE BEFORE AFTER \
+SETTINGS := DATA OUT WORK METHODS SIZE BACKBONE STRIDE FILL CLASSES RECIPE FLOW INIT EPOCHS BATCH SCALES MERGE LEVEL WITHIN SAM REFINE TRUTH_N PICTURE BEFORE AFTER \
             THREADS DEVICE SEED TRAIN_OPTIONS
 export WS2_LEVEL := 3
 # Threads that wait for each other in a busy loop take the processor from those that work.
@@ -246,7 +248,7 @@ $(OUT)/coarse3/%.ws2:
 # Instance masks, and the coarse masks that follow their edges.
 $(WORK)/sam/%.ws2:
 	@mkdir -p $(@D)
-	@ws2-sam $(WORK)/bgmask/$*.ws2 | \
+	@ws2-sam $(if $(SAM),-w $(SAM) --preset ws2 --device $(DEVICE)) $(WORK)/bgmask/$*.ws2 | \
 	  ws2-pick --keep instances,instances.box,instances.score,instances.stability -o $@.part
 	$(finish)
 refined = ws2-sam-refine $(REFINE)
@@ -313,13 +315,14 @@ plain = $(subst +,p,$1)
 take = <(ws2-pick --frames $$n:$$((n + 1)) --keep $1 $(if $3,--rename $1=$1.$(call plain,$3)) $2)
 
 picture: $(OUT)/picture.png
-$(OUT)/look/%.ws2: | coarse
+$(OUT)/look/%.ws2: | refine
 	@mkdir -p $(@D)
 	@n=$(call middle,$(WORK)/bgmask/test/$*.ws2); \
 	ws2-merge -o $@.part $(call take,rgb$(if $(TRUTH),$(,)truth),$(WORK)/bgmask/test/$*.ws2) \
-	  $(foreach m,$(PICTURE),$(call take,cam,$(OUT)/cam/$m/test/$*.ws2,$m) $(call take,coarse,$(OUT)/coarse/$m/test/$*.ws2,$m))
+	  $(foreach m,$(PICTURE),$(call take,cam,$(OUT)/cam/$m/test/$*.ws2,$m) $(call take,coarse,$(OUT)/coarse/$m/test/$*.ws2,$m) \
+	    $(call take,refined,$(OUT)/refined/$m/test/$*.ws2,$m))
 	$(finish)
-panels = rgb $(foreach m,$(call plain,$(PICTURE)),cam.$m:before coarse.$m) $(if $(TRUTH),truth)
+panels = rgb $(foreach m,$(call plain,$(PICTURE)),cam.$m:before coarse.$m refined.$m) $(if $(TRUTH),truth)
 $(OUT)/picture.png: $(patsubst %,$(OUT)/look/%.ws2,$(call shown))
 	@ws2-cat --segments $^ | ws2-write --panel "$$(echo $(panels) | tr ' ' ,)" --sheet $@
 

@@ -78,31 +78,18 @@ static const struct ws2_program program = {
 
 /* ---- settings --------------------------------------------------------------------------------------- */
 
-/* "test/before/3" or "test/before/video_003": the belt, the frames and the name of that clip. */
+/* The belt, the frames and the name of a clip of the data set. */
 static void choose_clip(struct ws2_synth_config *config)
 {
-    static const char *const split[] = {"training", "validation", "test"};
     static char seq[32];
-    for (int s = 0; s < 3; s++)
-        for (int after = 0; after < 2; after++) {
-            char head[32], *end;
-            const int length = snprintf(head, sizeof head, "%s/%s/", split[s], after ? "after" : "before");
-            if (strncmp(want.clip, head, (size_t)length) != 0)
-                continue;
-            const char *number = want.clip + length;
-            number += strncmp(number, "video_", 6) == 0 ? 6 : 0;
-            const long long index = strtoll(number, &end, 10);
-            if (*number < '0' || *number > '9' || *end != 0 || index >= WS2_SYNTH_CLIPS_MAX)
-                break;
-            ws2_synth_clip(config, s, after == 1, index);
-            snprintf(seq, sizeof seq, "video_%03lld", index);
-            want.seq = want.seq ? want.seq : seq;
-            want.frames = s == 2 && want.test_frames > 0 ? want.test_frames : want.frames;
-            return;
-        }
-    ws2_die_text(WS2_ERR_USAGE,
-                 "--clip: '%s' is not training, validation or test, / before or after, / a number",
-                 want.clip);
+    struct ws2_error error = {0};
+    int64_t index;
+    const int split = ws2_synth_parse_clip(config, want.clip, &index, &error);
+    if (split < 0)
+        ws2_die(&error);
+    snprintf(seq, sizeof seq, "video_%03lld", (long long)index);
+    want.seq = want.seq ? want.seq : seq;
+    want.frames = split == 2 && want.test_frames > 0 ? want.test_frames : want.frames;
 }
 
 static struct ws2_synth_config make_config(const struct ws2_common *common)

@@ -284,8 +284,7 @@ int main(int argc, char **argv)
     const struct ws2_common common = ws2_cli_begin(&program, argc, argv);
     const struct ws2_filter filter = {.begin = begin, .work = work, .context = &job};
     settle(&job);
-    job.program = &program;
-    job.common = &common;
+    job.program = &program, job.common = &common;
     job.scratch = ws2_must(ws2_calloc((size_t)common.threads, sizeof *job.scratch));
     const int code = ws2_cli_filter(&program, &common, &filter);
     for (int i = 0; i < common.threads; i++) {

@@ -90,11 +90,32 @@ static int clear_folder(const char *path, struct ws2_error *error)
 
 /* ---- one clip --------------------------------------------------------------------------------------------------- */
 
-void ws2_synth_clip(struct ws2_synth_config *config, int split, bool after, int64_t index)
+static void become_clip(struct ws2_synth_config *config, int split, bool after, int64_t index)
 {
     struct ws2_random random = ws2_synth_random(config->seed, RANDOM_CLIP, 2 * split + after, index);
     config->seed = ws2_random_u64(&random);
     config->after = after;
+}
+
+int ws2_synth_parse_clip(struct ws2_synth_config *config, const char *text, int64_t *index,
+                         struct ws2_error *error)
+{
+    static const char *const split[SPLITS] = {"training", "validation", "test"};
+    for (int s = 0; s < SPLITS; s++)
+        for (int after = 0; after < 2; after++) {
+            char head[32], *end;
+            const int length = snprintf(head, sizeof head, "%s/%s/", split[s], role_name[after]);
+            if (strncmp(text, head, (size_t)length) != 0)
+                continue;
+            const char *number = text + length + (strncmp(text + length, "video_", 6) == 0 ? 6 : 0);
+            *index = strtoll(number, &end, 10);
+            if (*number < '0' || *number > '9' || *end != 0 || *index >= WS2_SYNTH_CLIPS_MAX)
+                break;
+            become_clip(config, s, after == 1, *index);
+            return s;
+        }
+    return ws2_fail(error, WS2_ERR_USAGE,
+                    "clip '%s' is not training, validation or test, / before or after, / a number", text);
 }
 
 /* Frames of a clip as pictures in a new folder; masks instead of frames where `mask` says so. */
@@ -218,7 +239,7 @@ static void make_clip(void *context, void *job, int worker)
     if (clip_is_there(maker, clip, name, &clip->error) != 0)
         return;
     struct ws2_synth_config config = maker->dataset->config;
-    ws2_synth_clip(&config, clip->split, clip->role == 1, clip->index);
+    become_clip(&config, clip->split, clip->role == 1, clip->index);
     struct ws2_synth *synth;
     if (ws2_synth_open(&synth, &config, maker->dataset->cutouts, &clip->error) < 0)
         return;

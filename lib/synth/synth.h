@@ -192,9 +192,11 @@ struct ws2_synth_dataset {
 
 #define WS2_SYNTH_CLIPS_MAX 60000 /* of a split and camera */
 
-/* The settings of a whole set become those of one clip: split 0 training, 1 validation, 2 test. A stream of frames 0 .. of
- * them holds what the pictures of the clip show, and all that is known of it besides. */
-void ws2_synth_clip(struct ws2_synth_config *config, int split, bool after, int64_t index);
+/* "test/before/3" or "test/before/video_003": the settings of the whole set become those of that clip, of which a stream of
+ * frames 0 .. holds what the pictures show and all that is known besides. Returns the split, 0 training, 1 validation, 2
+ * test, or WS2_ERR_USAGE. */
+int ws2_synth_parse_clip(struct ws2_synth_config *config, const char *text, int64_t *index,
+                         struct ws2_error *error);
 
 /* Writes the layout of the published data set:
  *   DIR/train_val_dataset/{training,validation}/{before,after}/video_NNN/frame_NNNN.jpg (or video_NNN.mp4)

@@ -249,9 +249,12 @@ static int number(struct ws2_proposals *proposals, struct ws2_error *error)
         proposals->number[proposals->first[region->plane] + region->label - 1] = (uint16_t)(i + 1);
         any[region->plane] = true;
     }
-    for (int64_t i = 0; i < proposals->planes; i++)
-        if (any[i])
-            proposals->layer_plane[proposals->layers++] = i;
+    /* From coarse to fine, then parts and pieces of the foreground: what comes later is drawn on top. */
+    for (int64_t i = 0; i < proposals->planes; i++) {
+        const int64_t levels = proposals->levels, plane = i < levels ? levels - 1 - i : 2 * levels + 1 - i;
+        if (any[plane])
+            proposals->layer_plane[proposals->layers++] = plane;
+    }
     return 0;
 }
 

@@ -120,7 +120,7 @@ MOVING := $(foreach s,training validation,$(call worked,moving,$s))
 CAM := $(foreach m,$(METHODS),$(call files,cam/$m,test))
 COARSE := $(foreach m,$(METHODS),$(call files,coarse/$m,test))
 COARSE3 := $(foreach m,$(METHODS),$(call files,coarse3/$m,test))
-SAM := $(call worked,sam,test)
+INSTANCES := $(call worked,sam,test)
 REFINED := $(foreach m,$(METHODS),$(call files,refined/$m,test))
 # Masks to learn from are those of the training frames before the sorter.
 LEARNT := $(addprefix training/before/,$(call sequences,training,before))
@@ -212,7 +212,7 @@ cam: train
 coarse: cam flow
 	$(call each,$(COARSE) $(COARSE3))
 sam: bgmask
-	$(call each,$(SAM))
+	$(call each,$(INSTANCES))
 refine: coarse sam
 	$(call each,$(REFINED))
 KINDS := coarse coarse3 level level3 refined $(if $(TRUTH_N),refined.true)

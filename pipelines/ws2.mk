@@ -25,7 +25,8 @@
 #   WITHIN    fg: cut the coarse masks to the foreground mask; empty as in the papers
 #   SAM       weights of SAM 2 for instance masks (see `make weights`); empty: regions that need none
 #   REFINE    options of ws2-sam-refine, none
-#   TRUTH_N   command that writes the true instance masks of the test sequence SEQ, ROLE/NAME (a simulated belt knows them)
+#   TRUTH_N   command that writes a stream with the true instance masks of the test sequence SEQ (ROLE/NAME) as `ids`,
+#             u16[h,w] (a simulated belt knows them: ws2-synth --clip)
 #   PICTURE   methods that the picture shows, METHODS;  BEFORE, AFTER: test sequences of each camera in it, 4 and 2
 #   JOBS      sequences at a time;  THREADS of the training;  DEVICE cpu, cuda, auto;  SEED
 #

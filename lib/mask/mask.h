@@ -258,8 +258,8 @@ void ws2_coarse_cut(uint8_t *mask, const uint8_t *within, size_t pixels);
  *     share a layer, so a few layers hold any number of them.
  */
 struct ws2_instances {
-    int64_t count, layers, height,
-        width;            /* count: of the stack; of layers it follows from the numbers there */
+    int64_t count; /* of the stack; that of layers follows from the numbers there */
+    int64_t layers, height, width;
     const uint8_t *stack; /* NULL: layers */
     const uint16_t *layer;
 };
@@ -353,9 +353,9 @@ struct ws2_masks ws2_proposals_masks(const struct ws2_proposals *proposals);
  * not. So R = P without masks, and R is empty when P is.
  * MAX_IOU_IMP: the same without the second condition. MAX_IOU: and without the pixels that no mask holds.
  *
- * COPY, AND, OR (the SAM-enhanced masks of the cross-architecture paper on smoke, arXiv 2507.21959): m is taken when |P and m| > iou |P or m|, with parts when this
- * holds for any one of the connected parts of P in its place. M, their union, is R, or R = M and P, or R = M or P;
- * without a mask taken, R = P.
+ * COPY, AND, OR (the SAM-enhanced masks of the cross-architecture paper on smoke, arXiv 2507.21959): m is taken when
+ * |P and m| > iou |P or m|, with parts when this holds for any one of the connected parts of P in its place. M, their
+ * union, is R, or R = M and P, or R = M or P; without a mask taken, R = P.
  */
 enum ws2_refine_rule {
     WS2_REFINE_SEPL,

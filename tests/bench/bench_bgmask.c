@@ -4,24 +4,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
+#include "share.h"
 #include "mask/mask.h"
 
 enum { SIDE = 1000, PIXELS = SIDE * SIDE, FRAMES = 4, ROUNDS = 10, DISCS = 24 };
-
-static double now(void)
-{
-    struct timespec time;
-    clock_gettime(CLOCK_MONOTONIC, &time);
-    return (double)time.tv_sec + 1e-9 * (double)time.tv_nsec;
-}
-
-static uint32_t hash(uint32_t x)
-{
-    x = (x ^ x >> 16) * 0x7feb352du;
-    x = (x ^ x >> 15) * 0x846ca68bu;
-    return x ^ x >> 16;
-}
 
 /* Grey belt, noise of deviation 3 (sum of four bytes), a glare patch, discs of six colours. */
 static void paint(uint8_t *rgb, uint32_t frame)

@@ -2,7 +2,7 @@
  * there and back, and their masks; making the pyramid of one frame from RGB counts. Peer: OpenCV's DIS, medium. */
 #include <stdio.h>
 #include <stdlib.h>
-#include <time.h>
+#include "share.h"
 #include "motion/motion.h"
 #include "pool/pool.h"
 #include "synth/synth.h"
@@ -13,13 +13,6 @@ struct task {
     uint8_t *rgb[FRAMES];
     int side;
 };
-
-static double now(void)
-{
-    struct timespec time;
-    clock_gettime(CLOCK_MONOTONIC, &time);
-    return (double)time.tv_sec + 1e-9 * (double)time.tv_nsec;
-}
 
 /* The pairs of one thread, a stretch of frames. */
 static void pairs(void *context, int64_t begin, int64_t end)

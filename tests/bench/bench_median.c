@@ -2,17 +2,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
+#include "share.h"
 #include "motion/motion.h"
 
 enum { FRAMES = 101, PIXELS = 1000 * 1000, ROUNDS = 3 };
-
-static double now(void)
-{
-    struct timespec time;
-    clock_gettime(CLOCK_MONOTONIC, &time);
-    return (double)time.tv_sec + 1e-9 * (double)time.tv_nsec;
-}
 
 static double best_of(const struct ws2_stack *stack, float *median, float *mad)
 {

@@ -1,4 +1,4 @@
-/* What benchmarks share: a clock, a scene, and files through which the peer gets the same data. */
+/* What benchmarks share: a clock, settings, a scene, and files through which the peer gets the same data. */
 #ifndef BENCH_SHARE_H
 #define BENCH_SHARE_H
 
@@ -12,6 +12,13 @@ static inline double now(void)
     struct timespec time;
     clock_gettime(CLOCK_MONOTONIC, &time);
     return (double)time.tv_sec + 1e-9 * (double)time.tv_nsec;
+}
+
+/* A number from the environment. */
+static inline int setting(const char *name, int otherwise)
+{
+    const char *text = getenv(name);
+    return text ? atoi(text) : otherwise;
 }
 
 static inline uint32_t hash(uint32_t x)

@@ -309,7 +309,7 @@ static void test_bf16(void **state)
 {
     (void)state;
     if (!nn_cpu_has_bf16()) {
-        print_message("no bfloat16 here\n");
+        print_message("this processor has no instructions for bfloat16, which would only be emulated\n");
         skip();
     }
     struct nn *nn = context(), *other = context_of(NN_BF16_MODE, NN_LAYOUT_AUTO);

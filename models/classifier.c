@@ -9,7 +9,7 @@ static const struct {
     int depth;
 } backbones[] = {{"resnet18", 18}, {"resnet34", 34}, {"resnet50", 50}, {"resnet101", 101}};
 
-static const char *backbone_name(int depth)
+const char *classifier_backbone(int depth)
 {
     for (size_t i = 0; i < sizeof backbones / sizeof *backbones; i++) {
         if (depth == backbones[i].depth)
@@ -180,19 +180,27 @@ void classifier_close(struct classifier *classifier)
     *classifier = (struct classifier){0};
 }
 
+int classifier_load_trunk(struct nn_params *params, const struct nn_weights *weights, const char *const *own,
+                          int owns, struct nn_load_report *report, struct ws2_error *error)
+{
+    const char *prefix = find_prefix(weights);
+    struct nn_load_options options = {.prefix = prefix && *prefix ? prefix : NULL,
+                                      .skip = {"fc.*", "classifier.*"}};
+    for (int i = 0; i < owns && i < CLASSIFIER_OWN_MAX; i++)
+        options.skip[2 + i] = own[i];
+    return nn_params_load(params, weights, &options, report, error);
+}
+
 static int load(struct classifier *classifier, const struct nn_weights *weights, bool with_head,
                 struct nn_load_report *report, struct ws2_error *error)
 {
     const char *prefix = find_prefix(weights);
     const bool beside = prefix && strcmp(prefix, "model.") == 0;
     struct nn_load_options options = {.prefix = prefix && *prefix ? prefix : NULL};
-    if (!with_head) {
-        options.skip[0] = "fc.*";
-        options.skip[1] = "classifier.*";
-    } else if (beside) {
+    if (beside)
         options.skip[0] = classifier_head_pattern(classifier->info.net.head);
-    }
-    int status = nn_params_load(classifier->params, weights, &options, report, error);
+    int status = with_head ? nn_params_load(classifier->params, weights, &options, report, error)
+                           : classifier_load_trunk(classifier->params, weights, NULL, 0, report, error);
     /* The backbone stands under "model." (and once more under stage names), the head beside it. */
     const struct nn_load_options rest = {.skip = {"conv1.*", "bn1.*", "layer*", "model.*", "stage*"}};
     if (status >= 0 && with_head && beside)
@@ -326,7 +334,7 @@ int classifier_facts(const struct classifier *classifier, struct classifier_fact
     fact[n++] = fact_of("ws2", WS2_VERSION);
     fact[n++] = fact_of_names(info);
     fact[n++] = fact_of_number("size", info->size);
-    fact[n++] = fact_of("backbone", backbone_name(info->net.depth));
+    fact[n++] = fact_of("backbone", classifier_backbone(info->net.depth));
     fact[n++] = fact_of_number("stride", pixels_per_cell(info));
     fact[n++] = fact_of("head", info->net.head == RESNET_HEAD_MAPS ? "maps" : "fc");
     fact[n++] = fact_of("probability", info->exclusive ? "softmax" : "sigmoid");

@@ -39,11 +39,19 @@ struct classifier_info {
 const char *classifier_head_pattern(enum resnet_head head); /* "fc.*" or "classifier.*" */
 /* "resnet18" .. "resnet101" -> 18 .. 101; 0 for another name. */
 int classifier_depth(const char *backbone);
+const char *classifier_backbone(int depth); /* the reverse; "" for another depth */
 
 /* What the file holds. fallback: stride, size and fill for a file that does not say. WS2_ERR_MODEL when it is
  * no classifier. */
 int classifier_info_read(struct classifier_info *info, const struct nn_weights *weights,
                          const struct classifier_info *fallback, struct ws2_error *error);
+
+/* Fills the parameters of a ResNet that another network stands on from a classifier's file, of ours, torchvision's or the WS2
+ * authors'; its head is left alone. own: patterns of that network's other parameters, which keep their values. Strict
+ * otherwise; report may be NULL. */
+#define CLASSIFIER_OWN_MAX (NN_SKIP_MAX - 2)
+int classifier_load_trunk(struct nn_params *params, const struct nn_weights *weights, const char *const *own,
+                          int owns, struct nn_load_report *report, struct ws2_error *error);
 
 struct classifier {
     struct nn_params *params;

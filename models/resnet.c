@@ -305,6 +305,26 @@ struct resnet_out resnet_forward(const struct resnet *net, struct nn_tensor *x, 
     return nn_error(nn) ? (struct resnet_out){0} : out;
 }
 
+void resnet_pyramid(const struct resnet *net, struct nn_tensor *x, bool training,
+                    struct nn_tensor *level[RESNET_LEVELS])
+{
+    struct nn *nn = net->nn;
+    struct nn_tensor *y = x;
+    memset(level, 0, RESNET_LEVELS * sizeof(struct nn_tensor *));
+    for (int tap = 0; tap <= net->blocks; tap++) {
+        struct nn_tensor **mine = &level[tap == 0 ? 0 : net->block[tap - 1].layer], *before = y;
+        y = run_tap(nn, net, tap, before, training);
+        if (*mine == before)
+            nn_drop(nn, before); /* within a layer nobody else looks at it */
+        *mine = y;
+    }
+}
+
+int64_t resnet_level_channels(const struct resnet *net, int level)
+{
+    return level == 0 ? 64 : ((int64_t)64 << (level - 1)) * net->expansion;
+}
+
 void resnet_classify(void *net, struct nn_tensor *x, bool training, struct nn_tensor **logits,
                      struct nn_tensor **maps)
 {

@@ -80,6 +80,12 @@ struct resnet_out resnet_forward(const struct resnet *net, struct nn_tensor *x, 
 void resnet_classify(void *net, struct nn_tensor *x, bool training, struct nn_tensor **logits,
                      struct nn_tensor **maps);
 
+/* What stem and layers 1 to 4 make of x [B,3,H,W], each from the one before; a head plays no part. NULL on failure. */
+#define RESNET_LEVELS 5
+void resnet_pyramid(const struct resnet *net, struct nn_tensor *x, bool training,
+                    struct nn_tensor *level[RESNET_LEVELS]);
+int64_t resnet_level_channels(const struct resnet *net, int level);
+
 /* The head's weights as a 1x1 convolution over any feature with the right channels: [B,C,h,w], without bias --
  * class activation maps of Zhou et al. 2016. */
 struct nn_tensor *resnet_maps(const struct resnet *net, struct nn_tensor *feature);

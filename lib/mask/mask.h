@@ -479,6 +479,71 @@ int ws2_walk_maps(const uint16_t *cam, size_t count, float *map, struct ws2_erro
 /* map f32[planes,pixels], not negative: each plane divided by its maximum; one of zeros stays. */
 void ws2_walk_scale(float *map, int64_t planes, size_t pixels);
 
+/* ---- learning what is alike --------------------------------------------------------------------------------- */
+
+#define WS2_SEED_UNKNOWN 255
+
+/*
+ * Seeds: what class maps are sure of, as labels to learn from. maps f32[classes,h,w] within 0..1 -> u8[h',w'], 0 the belt,
+ * 1 + c class c, WS2_SEED_UNKNOWN the rest; h' = ceil(h / grid), w' likewise.
+ *     WS2_SEEDS_PSA    two dense CRFs over the maps and a plane for the belt, (1 - max m)^low and (1 - max m)^high; each is
+ *                      summed over the cells of the grid. 0 where the belt has most in the second, else the label that
+ *                      has most in the first, unknown where that is the belt (AffinityNet, Ahn and Kwak 2018, section 3.2)
+ *     WS2_SEEDS_IRN    two dense CRFs over the labels that have most, the belt counting as `high` and as `low`; a class
+ *                      where the first says one, 0 where both say belt, else unknown (IRN, Ahn, Cho and Kwak 2019)
+ *     WS2_SEEDS_SMOKE  no CRF: the class of the largest m from `high` on, 0 below `low`, else unknown (arXiv 2507.21959)
+ * IRN and SMOKE take the pixel at the middle of each cell, as Pillow's nearest neighbour does. Ties go to the lowest label.
+ */
+enum ws2_seed_rule { WS2_SEEDS_PSA, WS2_SEEDS_IRN, WS2_SEEDS_SMOKE };
+struct ws2_seed_options {
+    enum ws2_seed_rule rule;
+    double low, high;
+    struct ws2_crf_params crf;
+    int grid; /* pixels per cell, >= 1 */
+};
+
+/* Memory of one thread. Zero-initialise it. */
+struct ws2_seeder {
+    struct ws2_crf *crf;
+    float *plane;      /* [classes + 1,h,w] */
+    float *sum;        /* [classes + 1,h',w'] */
+    uint8_t *label[2]; /* [h,w] of each CRF */
+    size_t plane_capacity, sum_capacity, label_capacity[2];
+};
+void ws2_seeder_free(struct ws2_seeder *seeder);
+
+/* rgb u8[h,w,3] (SMOKE: NULL). Errors of the CRF, WS2_ERR_USAGE for numbers that make no sense. */
+int ws2_seeds_make(struct ws2_seeder *seeder, const struct ws2_seed_options *options, const uint8_t *rgb,
+                   const float *map, int classes, int64_t height, int64_t width, uint8_t *seed,
+                   struct ws2_error *error);
+
+/*
+ * Affinities of a network that are to agree with labels: label u8[n,h,w], 0 the belt, 1 and up things, WS2_SEED_UNKNOWN what
+ * says nothing. Of the pairs nearer than `radius` whose pixels are both known there are three kinds, and each has a mean of
+ * its own over the whole batch (Ahn and Kwak 2018, eq. 4 to 6; Ahn, Cho and Kwak 2019):
+ *     belt    both 0                    mean of -ln(W + 1e-5)
+ *     thing   equal and not 0           mean of -ln(W + 1e-5)
+ *     other   different                 mean of -ln(1 + 1e-5 - W)
+ * As published, pairs start from the rows 0 .. h - radius and the columns radius - 1 .. w - radius only, in the half plane
+ * downwards and to the right, and 1e-5 is added to each number of pairs.
+ */
+enum ws2_pair_kind { WS2_PAIR_BELT, WS2_PAIR_THING, WS2_PAIR_OTHER, WS2_PAIR_KINDS };
+struct ws2_affinity_loss {
+    double total;                /* belt / 4 + thing / 4 + other / 2 */
+    double mean[WS2_PAIR_KINDS]; /* 0 for a kind without pairs */
+    int64_t pairs[WS2_PAIR_KINDS];
+};
+
+/* W_ij = exp(-mean over channels |f_i - f_j|), feature f32[n,channels,h,w]. gradient of the total, as feature; NULL: not wanted.
+ * WS2_ERR_INPUT for a feature that is not finite, WS2_ERR_USAGE for a radius out of 2 .. WS2_WALK_RADIUS_MAX. */
+int ws2_affinity_features(const float *feature, const uint8_t *label, int64_t n, int64_t channels,
+                          int64_t height, int64_t width, int radius, struct ws2_affinity_loss *loss,
+                          float *gradient, struct ws2_error *error);
+/* W_ij = 1 - the maximum of the edges along the way (ws2_walk_edges), edge f32[n,h,w] within 0..1. Where several cells
+ * hold the maximum, the gradient goes to the one farthest from the pair's first pixel. */
+int ws2_affinity_edges(const float *edge, const uint8_t *label, int64_t n, int64_t height, int64_t width,
+                       int radius, struct ws2_affinity_loss *loss, float *gradient, struct ws2_error *error);
+
 #ifdef __cplusplus
 }
 #endif

@@ -2,14 +2,9 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-#include "mask/mask.h"
+#include "mask/pairs.h"
 
-/* The half plane of offsets: every pair of pixels has one of its two directions here. */
-struct offset {
-    int y, x;
-};
 enum {
-    OFFSETS_MAX = 2 * WS2_WALK_RADIUS_MAX * WS2_WALK_RADIUS_MAX,
     LANES = 16,        /* pixels of one vector */
     BLOCK = 2 * LANES, /* pixels that are added up at a time; padded rows are whole blocks */
     GROUP = 3,         /* maps that walk together, so that affinities are read once for all */
@@ -48,15 +43,6 @@ void ws2_walk_free(struct ws2_walker *walk)
     free(walk);
 }
 
-static void find_offsets(struct ws2_walker *walk, int radius)
-{
-    walk->offsets = 0;
-    for (int y = 0; y < radius; y++)
-        for (int x = y == 0 ? 1 : 1 - radius; x < radius; x++)
-            if (x * x + y * y < radius * radius)
-                walk->offset[walk->offsets++] = (struct offset){y, x};
-}
-
 /* Room for [a,b,c] floats and for what a vector reads beyond them; zeros. */
 static int reserve(float **array, size_t *capacity, int64_t a, int64_t b, int64_t c)
 {
@@ -80,7 +66,7 @@ static int prepare(struct ws2_walker **kept, int radius, double beta, int64_t he
     if (*kept == NULL && (*kept = ws2_calloc(1, sizeof **kept)) == NULL)
         return ws2_fail(error, WS2_ERR_SYSTEM, "out of memory");
     struct ws2_walker *walk = *kept;
-    find_offsets(walk, radius);
+    walk->offsets = mask_pairs_find(radius, walk->offset);
     walk->reach = radius - 1;
     walk->height = height;
     walk->width = width;
@@ -308,20 +294,6 @@ int ws2_walk_features(struct ws2_walker **kept, const float *feature, int64_t ch
     return 0;
 }
 
-/* Cells of the path from 0 to the offset: all within a distance below 1 of the straight line, in its rectangle. */
-static int find_path(struct offset to, struct offset *path)
-{
-    int count = 0;
-    const int low = to.x < 0 ? to.x : 0, high = to.x > 0 ? to.x : 0, square = to.y * to.y + to.x * to.x;
-    for (int y = 0; y <= to.y; y++)
-        for (int x = low; x <= high; x++) {
-            const int cross = to.y * x - to.x * y;
-            if (cross * cross < square)
-                path[count++] = (struct offset){y, x};
-        }
-    return count;
-}
-
 /* wall[x] = the larger of wall[x] and edge[x]. */
 WS2_CLONES
 static void raise_wall(const float *restrict edge, int64_t count, float *restrict wall)
@@ -337,13 +309,13 @@ int ws2_walk_edges(struct ws2_walker **kept, const float *edge, int64_t height, 
     if (status < 0)
         return status;
     struct ws2_walker *walk = *kept;
-    struct offset path[WS2_WALK_RADIUS_MAX * 2 * WS2_WALK_RADIUS_MAX];
+    struct offset path[PATH_MAX_CELLS];
     for (int64_t i = 0; i < height * width; i++)
         if (!(edge[i] >= 0 && edge[i] <= 1.00001f)) /* what a mean of ones may be */
             return ws2_fail(error, WS2_ERR_INPUT, "an edge that is not within 0..1");
     for (int o = 0; o < walk->offsets; o++) {
         const struct offset to = walk->offset[o];
-        const int cells = find_path(to, path);
+        const int cells = mask_pairs_path(to, path);
         int64_t begin, end;
         partners(width, to.x, &begin, &end);
         for (int64_t y = 0; y < height - to.y && begin < end; y++) {

@@ -336,6 +336,11 @@ struct nn_tensor *nn_layer_norm(struct nn *nn, struct nn_tensor *x, struct nn_te
 struct nn_tensor *nn_layer_norm2d(struct nn *nn, struct nn_tensor *x, struct nn_tensor *weight,
                                   struct nn_tensor *bias, double eps);
 
+/* Over groups of channels of [B,C,H,W], weight and bias [C] (both may be NULL). C must be a multiple of groups. */
+struct nn_tensor *nn_group_norm(struct nn *nn, struct nn_tensor *x, int64_t groups, struct nn_tensor *weight,
+                                struct nn_tensor *bias, double eps);
+
+struct nn_tensor *nn_elu(struct nn *nn, struct nn_tensor *x); /* x, or exp(x) - 1 where x is negative */
 struct nn_tensor *nn_relu(struct nn *nn, struct nn_tensor *x);
 struct nn_tensor *nn_relu_(struct nn *nn, struct nn_tensor *x);
 struct nn_tensor *nn_gelu(struct nn *nn, struct nn_tensor *x); /* exact erf form */

@@ -133,6 +133,22 @@ struct nn_tensor *nn_layer_norm(struct nn *nn, struct nn_tensor *x, struct nn_te
     });
 }
 
+struct nn_tensor *nn_group_norm(struct nn *nn, struct nn_tensor *x, int64_t groups, struct nn_tensor *weight,
+                                struct nn_tensor *bias, double eps)
+{
+    return make(nn, "nn_group_norm", [&] {
+        const Tensor value = raised(get(x));
+        if (value.dim() != 4 || groups < 1 || value.size(1) % groups != 0)
+            throw bad_argument{"channels that do not fall into these groups"};
+        return at::group_norm(value, groups, get_optional(weight), get_optional(bias), eps);
+    });
+}
+
+struct nn_tensor *nn_elu(struct nn *nn, struct nn_tensor *x)
+{
+    return unary_raised(nn, "nn_elu", x, [](const Tensor &a) { return at::elu(a); });
+}
+
 struct nn_tensor *nn_relu(struct nn *nn, struct nn_tensor *x)
 {
     return unary(nn, "nn_relu", x, [](const Tensor &a) { return at::relu(a); });

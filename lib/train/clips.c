@@ -146,6 +146,7 @@ static int add_segment(struct ws2_clips *clips, int file, int64_t segment, struc
     if (status < 0)
         return ws2_fail(error, status, "%s", ws2_reader_error(reader)->text);
     const struct ws2_head *head = ws2_reader_head(reader);
+    const struct ws2_tensor_info *seeds = ws2_head_find(head, "seeds");
     status = check_head(head, path, error);
     if (status < 0 || frames == 0)
         return status;
@@ -161,7 +162,8 @@ static int add_segment(struct ws2_clips *clips, int file, int64_t segment, struc
                             .role = ws2_head_role(head),
                             .frames = frames,
                             .has_fg = ws2_head_find(head, "fg") != NULL,
-                            .has_flow = has_flow(head)};
+                            .has_flow = has_flow(head),
+                            .has_seeds = seeds && seeds->dtype == WS2_U8};
     clip.sequence = sequence_of(clips, &clip);
     clips->entry[clips->count++] = (struct entry){clip, file, first};
     return WS2_OK;
@@ -248,7 +250,7 @@ static int split_role(const struct ws2_clips *clips, enum ws2_role role, double 
             sequences = clip->sequence + 1;
     }
     if (sequences == 0)
-        return ws2_fail(error, WS2_ERR_INPUT, "no %s frames among the files", ws2_role_name(role));
+        return WS2_OK;
     if (sequences == 1)
         return ws2_fail(error, WS2_ERR_INPUT,
                         "one %s sequence alone cannot be split: name validation files instead",

@@ -2,6 +2,16 @@
 
 #include <stdlib.h>
 
+/* Classes are told apart by the camera; seeds tell things apart in any. */
+static int check_roles(const struct ws2_data *data, const struct ws2_data_options *o, struct ws2_error *error)
+{
+    static const enum ws2_role role[] = {WS2_ROLE_AFTER, WS2_ROLE_BEFORE};
+    for (int i = 0; i < 2; i++)
+        if (o->validations == 0 && !o->loader.seeds && ws2_clips_frames(data->clips, role[i]) == 0)
+            return ws2_fail(error, WS2_ERR_INPUT, "no %s frames among the files", ws2_role_name(role[i]));
+    return WS2_OK;
+}
+
 /* Validates on files of their own, or on the sequences that are held back. held has a place for each clip. */
 static int open_loaders(struct ws2_data *data, const struct ws2_data_options *o, bool *held,
                         struct ws2_error *error)
@@ -24,8 +34,12 @@ int ws2_data_open(struct ws2_data *data, const struct ws2_data_options *options,
 {
     *data = (struct ws2_data){0};
     int status = ws2_clips_open(&data->clips, options->path, options->paths, error);
-    if (status < 0)
+    if (status >= 0)
+        status = check_roles(data, options, error);
+    if (status < 0) {
+        ws2_data_close(data);
         return status;
+    }
     bool *held = ws2_calloc((size_t)ws2_clips_count(data->clips), sizeof *held);
     status =
         held ? open_loaders(data, options, held, error) : ws2_fail(error, WS2_ERR_SYSTEM, "out of memory");

@@ -33,6 +33,8 @@ static int describe_loss(struct ws2_meta *meta, const struct ws2_loss_options *o
     static const char *const ramp[] = {"none", "none", "first", "second"};
     const bool tiles = ws2_method_has_tiles(o->method), triplets = ws2_method_has_triplets(o->method);
     char alpha[32] = "", beta[32] = "", rise[16] = "";
+    if (o->method == WS2_METHOD_FEATURES || o->method == WS2_METHOD_EDGES)
+        return ws2_meta_set(meta, "loss", "affinities of pairs");
     if (o->method == WS2_METHOD_STANDARD)
         return ws2_meta_set(meta, "loss", "%s", o->loss == WS2_LOSS_CE ? "ce" : "bce-softmax");
     if (tiles)

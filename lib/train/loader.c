@@ -24,13 +24,14 @@ struct job {
     int64_t epoch;
     uint8_t *rgb[PICTURES_MAX]; /* [size,size,3]; of triplets all, else the centre */
     float *flow[PICTURES_MAX];  /* [2,cells,cells]; of triplets LEFT and RIGHT */
+    uint8_t *seeds;             /* [cells,cells]; NULL where not asked for */
     struct ws2_error error;
 };
 
 /* What one worker needs; reused from sample to sample. */
 struct scratch {
     struct ws2_record *record;
-    struct ws2_resizer *rgb, *mask;
+    struct ws2_resizer *rgb, *mask, *seeds;
     uint8_t *keep, *grow; /* [size,size]: 1 where the sample's own pixels stay; work space */
     uint8_t *belt, *hole; /* WS2_FILL_BELT: another frame [size,size,3], and where its items lie */
 };
@@ -48,6 +49,7 @@ struct ws2_loader {
     int pictures; /* of a sample: 1 or 3 */
     uint8_t *pixels[PICTURES_MAX];
     float *flow[PICTURES_MAX];
+    uint8_t *seeds;
     int64_t *label;
     struct scratch *scratch;
     struct ws2_pool *pool;
@@ -116,6 +118,9 @@ static int list_clip(struct ws2_loader *loader, int i, bool bg, struct ws2_error
                         "%s: %s: no tensors flow.prev and flow.next of type f16, needed for triplets of "
                         "frames: run ws2-flow first",
                         clip->path, clip->name);
+    if (o->seeds && !clip->has_seeds)
+        return ws2_fail(error, WS2_ERR_INPUT, "%s: %s: no tensor seeds of type u8: run ws2-seeds first",
+                        clip->path, clip->name);
     int status =
         add_samples(loader, i, clip->role == WS2_ROLE_BEFORE ? WS2_CLASS_BEFORE : WS2_CLASS_AFTER, 1);
     if (status == WS2_OK && o->classes == 3 && (by_frame || bg))
@@ -137,6 +142,10 @@ static int list_samples(struct ws2_loader *loader, const bool *use, struct ws2_e
             status = list_clip(loader, i, bg[i], error);
     }
     free(bg);
+    if (status == WS2_OK && o->seeds)
+        return loader->samples > 0 ? WS2_OK
+                                   : ws2_fail(error, WS2_ERR_INPUT, "no frames among the %s files",
+                                              o->training ? "training" : "validation");
     for (int c = 0; status == WS2_OK && c < o->classes; c++) {
         if (ws2_loader_class_samples(loader, c) == 0)
             status = ws2_fail(error, WS2_ERR_INPUT, "no %s frames%s among the %s files", ws2_class_name(c),
@@ -217,22 +226,22 @@ static void invert(uint8_t *mask, size_t pixels)
         mask[i] = !mask[i];
 }
 
-static void mirror(uint8_t *rgb, int side, bool x, bool y)
+/* A picture [side,side] of `bytes` bytes a pixel, 3 at most, mirrored left to right (x), upside down (y). */
+static void mirror(uint8_t *picture, int side, int bytes, bool x, bool y)
 {
-    if (x) {
-        for (int row = 0; row < side; row++) {
-            uint8_t *line = rgb + (size_t)row * side * 3;
-            for (int a = 0, b = side - 1; a < b; a++, b--) {
-                uint8_t pixel[3];
-                memcpy(pixel, line + 3 * a, 3);
-                memcpy(line + 3 * a, line + 3 * b, 3);
-                memcpy(line + 3 * b, pixel, 3);
-            }
+    const size_t line = (size_t)side * (size_t)bytes, n = (size_t)bytes;
+    for (int row = 0; x && row < side; row++) {
+        uint8_t *a = picture + (size_t)row * line, *b = a + line - n;
+        for (; a < b; a += n, b -= n) {
+            uint8_t pixel[3];
+            memcpy(pixel, a, n);
+            memcpy(a, b, n);
+            memcpy(b, pixel, n);
         }
     }
     for (int a = 0, b = side - 1; y && a < b; a++, b--) {
-        uint8_t *top = rgb + (size_t)a * side * 3, *bottom = rgb + (size_t)b * side * 3;
-        for (int i = 0; i < 3 * side; i++) {
+        uint8_t *top = picture + (size_t)a * line, *bottom = picture + (size_t)b * line;
+        for (size_t i = 0; i < line; i++) {
             const uint8_t value = top[i];
             top[i] = bottom[i];
             bottom[i] = value;
@@ -269,10 +278,12 @@ static void augment(const struct ws2_loader *loader, struct job *job)
             jitter = draw_jitter(&random, o);
         if (o->jitter > 0 || o->hue != 0)
             ws2_jitter_apply(job->rgb[i], (size_t)o->size * (size_t)o->size, &jitter);
-        mirror(job->rgb[i], o->size, x, y);
+        mirror(job->rgb[i], o->size, 3, x, y);
         if (i > 0)
             ws2_flow_mirror(job->flow[i], o->cells, x, y);
     }
+    if (job->seeds)
+        mirror(job->seeds, o->cells, 1, x, y);
 }
 
 static int place_rgb(const struct ws2_loader *loader, struct scratch *scratch, const struct ws2_tensor *rgb,
@@ -338,6 +349,22 @@ static int place(struct ws2_loader *loader, struct scratch *scratch, int clip, i
             status = place_mask(loader, scratch, &rgb, &fg, mask, error);
     }
     return status < 0 ? blame(loader, scratch, clip, error) : WS2_OK;
+}
+
+static int place_seeds(const struct ws2_loader *loader, struct scratch *scratch, struct job *job)
+{
+    struct ws2_tensor seeds;
+    const int cells = loader->options.cells;
+    int status = ws2_record_want(scratch->record, "seeds", WS2_U8, 2, &seeds, &job->error);
+    const int64_t h = status < 0 ? 0 : seeds.shape.dim[0], w = status < 0 ? 0 : seeds.shape.dim[1];
+    if (status >= 0 && (h < 1 || w < 1 || h > WS2_IMAGE_SIDE_MAX || w > WS2_IMAGE_SIDE_MAX))
+        status =
+            ws2_fail(&job->error, WS2_ERR_INPUT, "seeds have %lldx%lld cells", (long long)w, (long long)h);
+    if (status >= 0)
+        status = ws2_resizer_fit(&scratch->seeds, (int)w, (int)h, cells, cells, WS2_NEAREST, &job->error);
+    if (status >= 0)
+        status = ws2_resizer_u8(scratch->seeds, job->seeds, seeds.data, 1, &job->error);
+    return status < 0 ? blame(loader, scratch, loader->sample[job->sample].clip, &job->error) : WS2_OK;
 }
 
 static int place_flow(const struct ws2_loader *loader, struct scratch *scratch, const char *name, float *out,
@@ -431,6 +458,8 @@ static int load_picture(struct ws2_loader *loader, struct scratch *scratch, stru
                        scratch->keep, &job->error);
     if (status >= 0 && which == CENTRE && o->triplets)
         status = place_flows(loader, scratch, job);
+    if (status >= 0 && o->seeds)
+        status = place_seeds(loader, scratch, job);
     if (o->background != WS2_BACKGROUND_REMOVE)
         return status;
     if (status >= 0 && which == CENTRE && o->fill == WS2_FILL_BELT)
@@ -469,8 +498,10 @@ static int check_options(const struct ws2_loader_options *o, struct ws2_error *e
         return ws2_fail(error, WS2_ERR_USAGE, "three classes need the background removed");
     if (o->size < 1 || o->size > WS2_IMAGE_SIDE_MAX || o->batch < 1 || o->threads < 1 || o->margin < 0)
         return ws2_fail(error, WS2_ERR_USAGE, "size, batch and threads must be positive");
-    if (o->triplets && (o->cells < 1 || o->cells > o->size))
-        return ws2_fail(error, WS2_ERR_USAGE, "flow for maps of %d cells a side", o->cells);
+    if ((o->triplets || o->seeds) && (o->cells < 1 || o->cells > o->size))
+        return ws2_fail(error, WS2_ERR_USAGE, "flow or seeds for maps of %d cells a side", o->cells);
+    if (o->triplets && o->seeds)
+        return ws2_fail(error, WS2_ERR_USAGE, "triplets have no seeds");
     if (!(o->jitter >= 0 && o->jitter < 1) || !(o->hue >= 0 && o->hue <= 0.5))
         return ws2_fail(error, WS2_ERR_USAGE, "jitter must be in [0,1) and hue in [0,0.5]");
     return WS2_OK;
@@ -483,8 +514,13 @@ static int allocate_ring(struct ws2_loader *loader, size_t slots)
     const size_t pixels = (size_t)o->size * (size_t)o->size,
                  flows = o->triplets ? 2 * (size_t)o->cells * (size_t)o->cells : 0;
     size_t bytes;
+    const size_t cells = o->seeds ? (size_t)o->cells * (size_t)o->cells : 0;
     if (!ws2_mul_size(slots, 3 * pixels, &bytes))
         return WS2_ERR_SYSTEM;
+    if (o->seeds && (loader->seeds = ws2_calloc(slots, cells)) == NULL)
+        return WS2_ERR_SYSTEM;
+    for (size_t k = 0; o->seeds && k < slots; k++)
+        loader->ring[k].seeds = loader->seeds + k * cells;
     for (int i = 0; i < loader->pictures; i++) {
         loader->pixels[i] = ws2_calloc(bytes, 1);
         if (i > 0)
@@ -567,6 +603,7 @@ void ws2_loader_close(struct ws2_loader *loader)
         ws2_record_free(scratch->record);
         ws2_resizer_free(scratch->rgb);
         ws2_resizer_free(scratch->mask);
+        ws2_resizer_free(scratch->seeds);
         free(scratch->keep);
     }
     free(loader->scratch);
@@ -575,6 +612,7 @@ void ws2_loader_close(struct ws2_loader *loader)
         free(loader->pixels[i]);
         free(loader->flow[i]);
     }
+    free(loader->seeds);
     free(loader->label);
     free(loader->ring);
     free(loader->sample);
@@ -678,6 +716,7 @@ int ws2_loader_next(struct ws2_loader *loader, struct ws2_batch *batch, struct w
                                 .right = at->rgb[RIGHT],
                                 .flow_left = at->flow[LEFT],
                                 .flow_right = at->flow[RIGHT],
+                                .seeds = at->seeds,
                                 .label = loader->label + slot,
                                 .count = (int)count,
                                 .size = loader->options.size,

@@ -2,7 +2,7 @@
 
 const char *ws2_method_name(enum ws2_method method)
 {
-    static const char *const name[] = {"standard", "puzzle", "pof", "temporal", "plain"};
+    static const char *const name[] = {"standard", "puzzle", "pof", "temporal", "plain", "features", "edges"};
     return name[method];
 }
 

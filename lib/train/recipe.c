@@ -70,12 +70,16 @@ static void plan_adam(struct ws2_plan *plan, const struct ws2_optimiser_options 
 /* The optimiser class that Puzzle-CAM, WS2, PSA, IRN and SEAM share hands its weight decay to SGD in the place
  * of the momentum, and uses what it calls momentum, 0.9, as the power of the decay only. Its learning rates are
  * tuned to that: with a true momentum of 0.9 the step would be ten times as long. */
-static void plan_poly(struct ws2_plan *plan, const struct ws2_optimiser_options *o)
+static void plan_poly(struct ws2_plan *plan, const struct ws2_optimiser_options *o, enum ws2_method method)
 {
-    const double decay = or_default(o->weight_decay, 1e-4);
+    const double decay = or_default(o->weight_decay, method == WS2_METHOD_FEATURES ? 5e-4 : 1e-4);
     plan->optim = (struct nn_optim_options){
         .kind = NN_SGD, .momentum = or_default(o->momentum, decay), .nesterov = true};
     set_groups(&plan->optim, decay, 2, 10);
+    if (method == WS2_METHOD_EDGES) { /* IRN learns all of its layers alike */
+        set_groups(&plan->optim, decay, 1, 1);
+        plan->optim.group[BODY_BIAS].weight_decay = plan->optim.group[HEAD_BIAS].weight_decay = decay;
+    }
     plan->optim.nesterov = plan->optim.momentum > 0;
     plan->lr = or_default(o->lr, 0.1);
     plan->poly = true;
@@ -96,7 +100,9 @@ static void plan_scratch(struct ws2_plan *plan, const struct ws2_optimiser_optio
 int ws2_plan_make(struct ws2_plan *plan, const struct ws2_optimiser_options *options, enum ws2_method method,
                   bool pretrained, struct nn_params *params, const char *head, struct ws2_error *error)
 {
-    *plan = (struct ws2_plan){.epochs = 25};
+    *plan = (struct ws2_plan){.epochs = method == WS2_METHOD_FEATURES ? 8
+                                        : method == WS2_METHOD_EDGES  ? 3
+                                                                      : 25};
     const bool scratch = options->optimiser == WS2_OPTIMISER_SCRATCH ||
                          (options->optimiser == WS2_OPTIMISER_AUTO && !pretrained);
     if (scratch)
@@ -104,7 +110,7 @@ int ws2_plan_make(struct ws2_plan *plan, const struct ws2_optimiser_options *opt
     else if (method == WS2_METHOD_STANDARD)
         plan_adam(plan, options);
     else
-        plan_poly(plan, options);
+        plan_poly(plan, options, method);
     if (!(plan->lr > 0) || plan->optim.momentum < 0 || plan->optim.momentum >= 1 || plan->optim.beta1 < 0 ||
         plan->optim.beta1 >= 1 || plan->optim.group[BODY_WEIGHT].weight_decay < 0)
         return ws2_fail(error, WS2_ERR_USAGE,

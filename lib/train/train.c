@@ -10,10 +10,10 @@
 #include <time.h>
 #include <unistd.h>
 
-/* Everything of one call of ws2_train_run. */
+/* Everything of one call of ws2_task_run. */
 struct run {
     struct nn *nn;
-    const struct ws2_classifier *net;
+    const struct ws2_task *task;
     struct ws2_loader *train, *val;
     const struct ws2_train_options *options;
     struct nn_optim *optim;
@@ -25,9 +25,9 @@ struct run {
     struct ws2_error *error;
 };
 
-/* Sums of the loss terms, weighted by pictures. */
+/* Sums of the loss and its terms, weighted by pictures. */
 struct sums {
-    double total, class, tile, reconstruct, temporal, wrong, correct;
+    double total, part[WS2_PARTS_MAX];
     double weight;
 };
 
@@ -38,45 +38,35 @@ static double now(void)
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
-static struct nn_tensor *images(struct nn *nn, const struct ws2_batch *batch, const uint8_t *rgb)
-{
-    return nn_images_u8(nn, batch->count, batch->size, batch->size, rgb, nn_imagenet_mean, nn_imagenet_std);
-}
-
-/* The batch on the device: of triplets three pictures and two flows. */
-static struct ws2_pictures pictures(struct nn *nn, const struct ws2_batch *batch)
-{
-    const struct ws2_shape grid = ws2_shape_4(batch->count, 2, batch->cells, batch->cells);
-    struct ws2_pictures p = {.centre = images(nn, batch, batch->rgb), .label = batch->label};
-    if (batch->left) {
-        p.left = images(nn, batch, batch->left);
-        p.right = images(nn, batch, batch->right);
-        p.flow_left = nn_from_f32(nn, grid, batch->flow_left);
-        p.flow_right = nn_from_f32(nn, grid, batch->flow_right);
-    }
-    return p;
-}
-
 static double item_or_nan(struct nn *nn, struct nn_tensor *term)
 {
     return term ? nn_item(nn, term) : NAN;
 }
 
-static void add_terms(struct run *run, struct sums *sums, const struct ws2_terms *terms, double weight)
+static void add_loss(struct run *run, struct sums *sums, struct nn_tensor *total,
+                     struct nn_tensor *const part[WS2_PARTS_MAX], double weight)
 {
     sums->weight += weight;
-    sums->total += weight * nn_item(run->nn, terms->total);
-    sums->class += weight * nn_item(run->nn, terms->class);
-    sums->tile += weight * item_or_nan(run->nn, terms->tile);
-    sums->reconstruct += weight * item_or_nan(run->nn, terms->reconstruct);
-    sums->temporal += weight * item_or_nan(run->nn, terms->temporal);
+    sums->total += weight * nn_item(run->nn, total);
+    for (int i = 0; i < WS2_PARTS_MAX; i++)
+        sums->part[i] += weight * item_or_nan(run->nn, part[i]);
+}
+
+static struct ws2_moment moment_of(const struct run *run, bool training)
+{
+    return (struct ws2_moment){training, training ? run->state.step : run->steps, run->epoch_steps,
+                               run->steps};
 }
 
 /* ---- the log ---------------------------------------------------------------------------------------------- */
 
-static const char log_header[] =
-    "epoch\tsteps\tloss\tloss_class\tloss_tile\tloss_reconstruct\tloss_temporal\t"
-    "val_loss\tval_error\tval_accuracy\tlr\timages_per_second\tbest\n";
+static void write_header(const struct run *run, FILE *log)
+{
+    fputs("epoch\tsteps\tloss", log);
+    for (int i = 0; i < WS2_PARTS_MAX && run->task->part[i]; i++)
+        fprintf(log, "\tloss_%s", run->task->part[i]);
+    fputs("\tval_loss\tval_error\tval_accuracy\tlr\timages_per_second\tbest\n", log);
+}
 
 static void put_number(FILE *log, double value, const char *format)
 {
@@ -94,10 +84,8 @@ static int write_row(struct run *run, const struct ws2_epoch *row)
         return WS2_OK;
     fprintf(log, "%lld\t%lld", (long long)row->epoch, (long long)row->steps);
     put_number(log, row->loss, "%.6g");
-    put_number(log, row->loss_class, "%.6g");
-    put_number(log, row->loss_tile, "%.6g");
-    put_number(log, row->loss_reconstruct, "%.6g");
-    put_number(log, row->loss_temporal, "%.6g");
+    for (int i = 0; i < WS2_PARTS_MAX && run->task->part[i]; i++)
+        put_number(log, row->part[i], "%.6g");
     put_number(log, row->val_loss, "%.6g");
     put_number(log, row->val_error, "%.6g");
     put_number(log, row->val_accuracy, "%.6g");
@@ -134,9 +122,9 @@ static bool is_special(const char *path)
 static int open_special_log(struct run *run, const char *path)
 {
     run->log = fopen(path, "we");
-    if (run->log == NULL || fputs(log_header, run->log) < 0 || fflush(run->log) != 0)
-        return ws2_fail_errno(run->error, "%s", path);
-    return WS2_OK;
+    if (run->log)
+        write_header(run, run->log);
+    return run->log && fflush(run->log) == 0 ? WS2_OK : ws2_fail_errno(run->error, "%s", path);
 }
 
 static int open_log(struct run *run)
@@ -152,7 +140,7 @@ static int open_log(struct run *run)
     int status = WS2_OK;
     run->log = fopen(temporary, "we");
     if (run->log) {
-        fputs(log_header, run->log);
+        write_header(run, run->log);
         FILE *old = run->state.epoch > 0 ? fopen(path, "re") : NULL;
         if (old) {
             copy_rows(run->log, old, run->state.epoch);
@@ -173,17 +161,15 @@ static int open_log(struct run *run)
 static int train_step(struct run *run, const struct ws2_batch *batch, struct sums *sums)
 {
     struct nn *nn = run->nn;
-    const struct ws2_loss_options *loss = &run->options->loss;
-    const int64_t step = run->state.step;
+    const struct ws2_moment moment = moment_of(run, true);
     struct sums one = {0};
+    struct nn_tensor *part[WS2_PARTS_MAX] = {0};
     nn_scope_begin(nn);
-    const struct ws2_pictures p = pictures(nn, batch);
-    const double ramp = ws2_ramp_at(loss->ramp, step, run->epoch_steps, run->steps);
-    const struct ws2_terms terms = ws2_loss_terms(run->net, loss, &p, true, ramp);
-    nn_params_zero_grad(run->net->params);
-    nn_backward(nn, terms.total);
-    nn_optim_step(run->optim, ws2_plan_rate(&run->options->plan, step, run->steps));
-    add_terms(run, &one, &terms, 1);
+    struct nn_tensor *total = run->task->loss(run->task->context, batch, &moment, part, NULL);
+    nn_params_zero_grad(run->task->params);
+    nn_backward(nn, total);
+    nn_optim_step(run->optim, ws2_plan_rate(&run->options->plan, moment.step, run->steps));
+    add_loss(run, &one, total, part, 1);
     nn_scope_end(nn);
     const int status = nn_check(nn, run->error);
     if (status < 0)
@@ -191,13 +177,11 @@ static int train_step(struct run *run, const struct ws2_batch *batch, struct sum
     if (!isfinite(one.total))
         return ws2_fail(run->error, WS2_ERR_MODEL,
                         "the loss is not finite at step %lld: try a lower learning rate",
-                        (long long)step + 1);
+                        (long long)moment.step + 1);
     run->state.step++;
     sums->total += one.total;
-    sums->class += one.class;
-    sums->tile += one.tile;
-    sums->reconstruct += one.reconstruct;
-    sums->temporal += one.temporal;
+    for (int i = 0; i < WS2_PARTS_MAX; i++)
+        sums->part[i] += one.part[i];
     sums->weight += 1;
     return WS2_OK;
 }
@@ -218,65 +202,38 @@ static int train_epoch(struct run *run, struct ws2_epoch *row)
                                           sums.total / sums.weight, (double)images / (now() - began), NULL);
     }
     row->loss = sums.total / sums.weight;
-    row->loss_class = sums.class / sums.weight;
-    row->loss_tile = sums.tile / sums.weight;
-    row->loss_reconstruct = sums.reconstruct / sums.weight;
-    row->loss_temporal = sums.temporal / sums.weight;
+    for (int i = 0; i < WS2_PARTS_MAX; i++)
+        row->part[i] = sums.part[i] / sums.weight;
     row->images_per_second = (double)images / (now() - began);
     return status;
 }
 
-/* Error rate as the authors count it: |1[p > 0.5] - y| over samples and classes. */
-static int count_errors(struct run *run, struct nn_tensor *logits, const struct ws2_batch *batch,
-                        struct sums *sums)
+/* The running statistics decide here, and all terms count in full, so that epochs compare. */
+static int validate_batch(struct run *run, const struct ws2_batch *batch, struct sums *sums,
+                          struct ws2_tally *tally)
 {
     struct nn *nn = run->nn;
-    const bool single = run->options->loss.method == WS2_METHOD_STANDARD;
-    const int classes = run->net->classes;
-    const size_t count = (size_t)batch->count * (size_t)classes;
-    float *p = ws2_calloc(count, sizeof *p);
-    if (p == NULL)
-        return ws2_fail(run->error, WS2_ERR_SYSTEM, "out of memory");
-    if (nn_to_f32(nn, single ? nn_softmax(nn, logits, 1) : nn_sigmoid(nn, logits), p, count) == 0) {
-        for (int i = 0; i < batch->count; i++) {
-            const float *row = p + (size_t)i * (size_t)classes;
-            int best = 0;
-            for (int c = 0; c < classes; c++) {
-                sums->wrong += (row[c] > 0.5f) != (batch->label[i] == c);
-                best = row[c] > row[best] ? c : best;
-            }
-            sums->correct += best == batch->label[i];
-        }
-    }
-    free(p);
-    return WS2_OK;
-}
-
-/* The running statistics decide here, and alpha and beta have their final values, so that epochs compare. */
-static int validate_batch(struct run *run, const struct ws2_batch *batch, struct sums *sums)
-{
-    struct nn *nn = run->nn;
+    const struct ws2_moment moment = moment_of(run, false);
+    struct nn_tensor *part[WS2_PARTS_MAX] = {0};
     nn_scope_begin(nn);
     nn_no_grad_begin(nn);
-    const struct ws2_pictures p = pictures(nn, batch);
-    const struct ws2_terms terms = ws2_loss_terms(run->net, &run->options->loss, &p, false, 1);
-    add_terms(run, sums, &terms, batch->count);
-    const int status = count_errors(run, terms.logits, batch, sums);
+    add_loss(run, sums, run->task->loss(run->task->context, batch, &moment, part, tally), part, batch->count);
     nn_no_grad_end(nn);
     nn_scope_end(nn);
-    return status < 0 ? status : nn_check(nn, run->error);
+    return nn_check(nn, run->error);
 }
 
 static int validate(struct run *run, struct ws2_epoch *row)
 {
     struct sums sums = {0};
+    struct ws2_tally tally = {0};
     struct ws2_batch batch;
     int status = ws2_loader_start(run->val, 0, run->error);
     while (status >= 0 && (status = ws2_loader_next(run->val, &batch, run->error)) == 1)
-        status = validate_batch(run, &batch, &sums);
+        status = validate_batch(run, &batch, &sums, &tally);
     row->val_loss = sums.total / sums.weight;
-    row->val_error = sums.wrong / (sums.weight * run->net->classes);
-    row->val_accuracy = sums.correct / sums.weight;
+    row->val_error = tally.questions > 0 ? tally.wrong / tally.questions : NAN;
+    row->val_accuracy = tally.samples > 0 ? tally.correct / tally.samples : NAN;
     return status;
 }
 
@@ -286,8 +243,7 @@ static int validate(struct run *run, struct ws2_epoch *row)
  * run killed in between makes the epoch anew and with it the same best. */
 static int finish_epoch(struct run *run, struct ws2_epoch *row)
 {
-    const bool standard = run->options->loss.method == WS2_METHOD_STANDARD;
-    const double key = standard ? row->val_error : row->val_loss, tie = row->val_loss;
+    const double key = run->task->by_error ? row->val_error : row->val_loss, tie = row->val_loss;
     struct ws2_state *state = &run->state;
     int status = WS2_OK;
     if (!isfinite(row->val_loss))
@@ -298,7 +254,7 @@ static int finish_epoch(struct run *run, struct ws2_epoch *row)
     state->epoch++;
     if (row->best) {
         *state = (struct ws2_state){state->epoch, state->step, state->epoch, key, tie};
-        status = ws2_checkpoint_save(run->net->params, run->options->meta, run->best, run->error);
+        status = ws2_checkpoint_save(run->task->params, run->options->meta, run->best, run->error);
     }
     row->epoch = state->epoch;
     row->steps = state->step;
@@ -306,7 +262,7 @@ static int finish_epoch(struct run *run, struct ws2_epoch *row)
         status = write_row(run, row);
     if (status >= 0)
         status =
-            ws2_state_save(state, run->net->params, run->optim, run->options->meta, run->last, run->error);
+            ws2_state_save(state, run->task->params, run->optim, run->options->meta, run->last, run->error);
     if (status >= 0 && run->options->report)
         status = run->options->report(run->options->context, state->step, run->steps, row->loss,
                                       row->images_per_second, row);
@@ -368,21 +324,25 @@ static int begin(struct run *run)
     const int status = try_output(run);
     if (status < 0)
         return status;
-    run->optim = nn_optim_new(run->net->params, &o->plan.optim);
+    run->optim = nn_optim_new(run->task->params, &o->plan.optim);
     if (run->optim == NULL)
         return nn_check(run->nn, run->error) < 0 ? run->error->status
                                                  : ws2_fail(run->error, WS2_ERR_SYSTEM, "out of memory");
     if (o->resume && access(run->last, F_OK) == 0)
-        return ws2_state_load(&run->state, run->net->params, run->optim, o->meta, run->last, run->error);
+        return ws2_state_load(&run->state, run->task->params, run->optim, o->meta, run->last, run->error);
     return WS2_OK;
 }
 
-int ws2_train_run(struct nn *nn, const struct ws2_classifier *net, struct ws2_loader *train,
-                  struct ws2_loader *val, const struct ws2_train_options *options, struct ws2_error *error)
+int ws2_task_run(struct nn *nn, const struct ws2_task *task, struct ws2_loader *train, struct ws2_loader *val,
+                 const struct ws2_train_options *options, struct ws2_error *error)
 {
     struct ws2_error own = {0};
-    struct run run = {
-        .nn = nn, .net = net, .train = train, .val = val, .options = options, .error = error ? error : &own};
+    struct run run = {.nn = nn,
+                      .task = task,
+                      .train = train,
+                      .val = val,
+                      .options = options,
+                      .error = error ? error : &own};
     run.epoch_steps = ws2_loader_steps(train);
     run.steps = options->epochs * run.epoch_steps;
     int status = begin(&run);
@@ -395,40 +355,5 @@ int ws2_train_run(struct nn *nn, const struct ws2_classifier *net, struct ws2_lo
     nn_optim_free(run.optim);
     free(run.best);
     free(run.last);
-    return status;
-}
-
-/* ---- evaluation ------------------------------------------------------------------------------------------- */
-
-static int evaluate_batch(struct nn *nn, const struct ws2_classifier *net, const struct ws2_batch *batch,
-                          struct ws2_accuracy *accuracy, int64_t *best, struct ws2_error *error)
-{
-    nn_scope_begin(nn);
-    nn_no_grad_begin(nn);
-    struct nn_tensor *logits, *maps;
-    net->forward(net->model, images(nn, batch, batch->rgb), false, &logits, &maps);
-    nn_to_i64(nn, nn_argmax(nn, logits, 1), best, (size_t)batch->count);
-    nn_no_grad_end(nn);
-    nn_scope_end(nn);
-    const int status = nn_check(nn, error);
-    for (int i = 0; status >= 0 && i < batch->count; i++) {
-        accuracy->samples[batch->label[i]]++;
-        accuracy->correct[batch->label[i]] += best[i] == batch->label[i];
-    }
-    return status;
-}
-
-int ws2_train_evaluate(struct nn *nn, const struct ws2_classifier *net, struct ws2_loader *loader,
-                       struct ws2_accuracy *accuracy, struct ws2_error *error)
-{
-    struct ws2_batch batch;
-    *accuracy = (struct ws2_accuracy){0};
-    int status = ws2_loader_start(loader, 0, error);
-    int64_t *best = ws2_calloc((size_t)ws2_loader_batch(loader), sizeof *best);
-    if (best == NULL)
-        return ws2_fail(error, WS2_ERR_SYSTEM, "out of memory");
-    while (status >= 0 && (status = ws2_loader_next(loader, &batch, error)) == 1)
-        status = evaluate_batch(nn, net, &batch, accuracy, best, error);
-    free(best);
     return status;
 }

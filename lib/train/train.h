@@ -9,7 +9,8 @@
  * Methods: WS2_METHOD_STANDARD, logits and cross-entropy. All others have class maps whose means are the logits, and
  * the multi-label soft margin loss: PLAIN, nothing else; PUZZLE, maps of quarters must agree (Puzzle-CAM, Jo and Yu
  * 2021); TEMPORAL, maps of the neighbouring frames must agree; POF, both (Puzzle Optical Flow CAM, Marelli et al.
- * 2025).
+ * 2025). FEATURES and EDGES learn no classes but which pixels belong together (AffinityNet, Ahn and Kwak 2018; IRN, Ahn,
+ * Cho and Kwak 2019).
  *
  * Errors: 0 or a count on success, else a ws2_status with the message in `error`, beginning with the file and
  * sequence where one is to blame. Files appear atomically. Threads: one object belongs to one thread; the
@@ -41,9 +42,10 @@ struct ws2_clip {
     const char *path, *name; /* owned by the clips */
     enum ws2_role role;      /* WS2_ROLE_BEFORE or WS2_ROLE_AFTER */
     int64_t frames;
-    int sequence;  /* number among the sequences of its role, in order of appearance */
-    bool has_fg;   /* the head lists `fg` */
-    bool has_flow; /* the head lists `flow.prev` and `flow.next`, both f16 */
+    int sequence;   /* number among the sequences of its role, in order of appearance */
+    bool has_fg;    /* the head lists `fg` */
+    bool has_flow;  /* the head lists `flow.prev` and `flow.next`, both f16 */
+    bool has_seeds; /* the head lists `seeds` u8 */
 };
 
 /* Every segment needs `rgb` u8 and a role; a file without is WS2_ERR_INPUT, a pipe too. */
@@ -54,7 +56,7 @@ const struct ws2_clip *ws2_clips_at(const struct ws2_clips *clips, int index);
 int64_t ws2_clips_frames(const struct ws2_clips *clips, enum ws2_role role);
 /* held[i] = true for the clips of `share` of the sequences of each role (rounded, at least one), drawn with
  * the seed. By sequence, since neighbouring frames are near-duplicates. WS2_ERR_INPUT, naming the role, when
- * it has fewer than two sequences. */
+ * it has one sequence only. */
 int ws2_clips_split(const struct ws2_clips *clips, double share, int64_t seed, bool *held,
                     struct ws2_error *error);
 
@@ -92,7 +94,8 @@ struct ws2_loader_options {
     int threads;   /* that decode ahead, >= 1; at most two batches are ahead */
     bool centres;  /* a sample is a frame that could be the centre of a triplet, alone */
     bool triplets; /* a sample is three frames in a row; else one */
-    int cells;     /* of triplets: side of the class maps, to whose grid flow is brought */
+    bool seeds;    /* with `seeds`, labels of cells (lib/mask); one camera alone will do. Not with triplets */
+    int cells;     /* side of the maps, to whose grid flow and seeds are brought */
 };
 
 struct ws2_loader;
@@ -112,7 +115,8 @@ struct ws2_batch {
     const uint8_t *rgb;                  /* [count,size,size,3]; of triplets the centres */
     const uint8_t *left, *right;         /* the same; NULL where samples are single frames */
     const float *flow_left, *flow_right; /* [count,2,cells,cells] */
-    const int64_t *label;                /* [count] */
+    const uint8_t *seeds; /* [count,cells,cells], by nearest neighbour; NULL where not asked for */
+    const int64_t *label; /* [count] */
     int count, size, cells;
 };
 
@@ -178,7 +182,9 @@ enum ws2_method {
     WS2_METHOD_PUZZLE,
     WS2_METHOD_POF,
     WS2_METHOD_TEMPORAL,
-    WS2_METHOD_PLAIN
+    WS2_METHOD_PLAIN,
+    WS2_METHOD_FEATURES, /* affinities, no classifier: a task of its own (models/affinity.h) */
+    WS2_METHOD_EDGES
 };
 const char *ws2_method_name(enum ws2_method method);  /* "standard", "puzzle", ... */
 bool ws2_method_has_tiles(enum ws2_method method);    /* PUZZLE and POF */
@@ -265,7 +271,8 @@ enum ws2_optimiser {
     WS2_OPTIMISER_AUTO,  /* PAPER when pretrained weights are given, SCRATCH when not */
     WS2_OPTIMISER_PAPER, /* standard: Adam 5e-4, constant. Others: the poly SGD that the papers' code really
                              runs: momentum = the weight decay (1e-4), Nesterov, lr 0.1, 0.2 on backbone
-                             biases, 1.0 on the head, lr(t) = lr (1 - t/T)^0.9 */
+                             biases, 1.0 on the head, lr(t) = lr (1 - t/T)^0.9. FEATURES: the same, decay 5e-4, 8 epochs;
+                             EDGES: 0.1 on all, 3 epochs */
     WS2_OPTIMISER_SCRATCH /* SGD lr 0.01, momentum 0.9, Nesterov, weight decay 1e-4 on weights, one rate for all
                              layers, 5 % linear warm-up, then poly; three times the epochs */
 };
@@ -281,7 +288,7 @@ struct ws2_plan {
     double lr;      /* of group 0 */
     bool poly;      /* falls by (1 - t/T)^0.9; else constant */
     double warmup;  /* share of all steps in which the rate rises linearly */
-    int64_t epochs; /* that it asks for: 25, from scratch 75 */
+    int64_t epochs; /* that it asks for: 25 (features 8, edges 3), from scratch three times that */
 };
 
 /* Resolves AUTO, puts the parameters of the registry into the optimiser's groups and fills the plan. `head`
@@ -290,6 +297,39 @@ int ws2_plan_make(struct ws2_plan *plan, const struct ws2_optimiser_options *opt
                   bool pretrained, struct nn_params *params, const char *head, struct ws2_error *error);
 /* The learning rate of group 0 at step t of T, counted from 0. */
 double ws2_plan_rate(const struct ws2_plan *plan, int64_t step, int64_t steps);
+
+/* ---- what is learnt ----------------------------------------------------------------------------------------- */
+
+#define WS2_PARTS_MAX 4
+
+/* When a batch is looked at: in training step 0 .. steps-1, in validation the end. */
+struct ws2_moment {
+    bool training;
+    int64_t step, epoch_steps, steps;
+};
+
+/* How often the network was right, over a whole validation; zeros where that cannot be counted. */
+struct ws2_tally {
+    double samples, correct; /* pictures, and those whose class was found */
+    double questions, wrong; /* yes or no for each class, and wrong answers */
+};
+
+/* Turns batches into a loss; all that the loop knows of network and method. */
+struct ws2_task {
+    void *context; /* handed back */
+    struct nn_params *params;
+    const char
+        *part[WS2_PARTS_MAX]; /* names of the loss's terms, columns loss_NAME of the log; NULL: no more */
+    bool
+        by_error; /* best is the lowest validation error rate, ties by the lower loss; else the lowest loss */
+    /* The loss of a batch, rank 0, in the caller's scope and grad mode; part[i]: its terms, those that the batch has. tally
+     * is NULL in training. Errors stick to the context. */
+    struct nn_tensor *(*loss)(void *context, const struct ws2_batch *batch, const struct ws2_moment *moment,
+                              struct nn_tensor *part[WS2_PARTS_MAX], struct ws2_tally *tally);
+};
+
+/* Pictures u8 of a batch as the network wants them, [B,3,H,W] normalised as ImageNet. */
+struct nn_tensor *ws2_batch_images(struct nn *nn, const struct ws2_batch *batch, const uint8_t *rgb);
 
 /* ---- the training loop
  * --------------------------------------------------------------------------------------------------- */
@@ -313,11 +353,12 @@ int ws2_checkpoint_save(const struct nn_params *params, const struct ws2_meta *m
 /* One row of the log. */
 struct ws2_epoch {
     int64_t epoch, steps; /* epochs done, steps done in all */
-    /* means over the epoch's steps; NaN where none */
-    double loss, loss_class, loss_tile, loss_reconstruct, loss_temporal;
-    double val_loss, val_error, val_accuracy; /* error: mean over samples and classes of |1[p > 0.5] - y| */
-    double lr;                                /* of the last step */
-    double images_per_second;                 /* of the training part */
+    double loss,
+        part[WS2_PARTS_MAX]; /* means over the epoch's steps of the loss and its terms; NaN where none */
+    double val_loss, val_error,
+        val_accuracy;         /* error: mean over samples and classes of |1[p > 0.5] - y|, NaN: none */
+    double lr;                /* of the last step */
+    double images_per_second; /* of the training part */
     bool best;
 };
 
@@ -349,12 +390,14 @@ int ws2_train_describe(struct ws2_meta *meta, const struct ws2_loader *train, co
 enum { WS2_TRAIN_STOPPED, WS2_TRAIN_DONE };
 
 /*
- * Trains `net` (whose parameters are initialised or loaded) on `train`, validating on `val` after each epoch.
- * Best: standard, the lowest validation error rate (the authors' code), ties by the lower loss; all other methods,
- * the lowest validation loss (all terms in full weight, WS2). Returns WS2_TRAIN_DONE with the best weights under `output`, and
+ * Trains a task (whose parameters are initialised or loaded) on `train`, validating on `val` after each epoch. Returns WS2_TRAIN_DONE with the best weights under `output`, and
  * the state files gone; WS2_TRAIN_STOPPED after stop_epoch; or a status: a loss that is not finite is
  * WS2_ERR_MODEL. A run killed at any moment continues with `resume` to the same result.
  */
+int ws2_task_run(struct nn *nn, const struct ws2_task *task, struct ws2_loader *train, struct ws2_loader *val,
+                 const struct ws2_train_options *options, struct ws2_error *error);
+/* The same for a classifier and the loss of options. Best: standard, the lowest validation error rate (the authors'
+ * code), ties by the lower loss; all other methods, the lowest validation loss (all terms in full weight, WS2). */
 int ws2_train_run(struct nn *nn, const struct ws2_classifier *net, struct ws2_loader *train,
                   struct ws2_loader *val, const struct ws2_train_options *options, struct ws2_error *error);
 

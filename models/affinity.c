@@ -29,6 +29,12 @@ int affinity_channels(const struct affinity_info *info)
     return info->kind == AFFINITY_EDGES ? 1 : AFFINITY_CHANNELS;
 }
 
+/* Is there a network of this kind with such cells? */
+static bool has_cell(const struct affinity_info *info)
+{
+    return info->kind == AFFINITY_EDGES ? info->cell == 4 : info->cell == 8 || info->cell == 16;
+}
+
 /* ---- declaring ------------------------------------------------------------------------------------------------ */
 
 static struct nn_tensor *declare_1x1(struct nn_params *params, const char *name, int64_t out, int64_t in,
@@ -78,7 +84,7 @@ int affinity_open(struct affinity *a, struct nn *nn, const struct affinity_info 
     *a = (struct affinity){.info = *info};
     if (a->info.cell == 0)
         a->info.cell = edges ? 4 : 8;
-    if (edges ? a->info.cell != 4 : a->info.cell != 8 && a->info.cell != 16)
+    if (!has_cell(&a->info))
         return ws2_fail(error, WS2_ERR_USAGE, "%s on a grid of %d pixels: %s possible",
                         affinity_name(info->kind), a->info.cell, edges ? "4 is" : "8 and 16 are");
     a->params = nn_params_new(nn);
@@ -167,7 +173,7 @@ static int read_info(struct affinity_info *info, const struct nn_weights *weight
     if (info->depth == 0)
         return bad_meta("backbone", backbone, error);
     info->cell = cell ? atoi(cell) : 0;
-    if (info->cell < 1)
+    if (!has_cell(info))
         return bad_meta("cell", cell, error);
     info->size = size ? atoi(size) : 0;
     return info->size < 1 || info->size > WS2_IMAGE_SIDE_MAX ? bad_meta("size", size, error) : WS2_OK;

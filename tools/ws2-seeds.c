@@ -54,6 +54,8 @@ static int find_classes(struct job *job, const struct ws2_head *in, struct ws2_e
         if (asked && c != gone)
             job->use[job->classes++] = c;
     }
+    if (job->classes == 0)
+        return ws2_fail(error, WS2_ERR_INPUT, "no class that counts can be seen by this camera");
     return 0;
 }
 

@@ -13,13 +13,17 @@
 #               level otsu  the map of `before` above LEVEL; above Otsu's level of each frame
 #               crf         dense CRF over the classes;  crf-one  over `before` and anything else, as smoke has it
 #               walk        random walk by colours;  walk+crf  first one, then the other
+#               edge        random walk over edges that IRN's network learnt from what the maps of training frames are
+#               feature     sure of, and over AffinityNet's features; both are trained first, and only when asked for
 #               ...+sepl    the mask brought to the edges of instance masks by the SEPL merge
 #               oracle      above the level that fits the truth of each frame best: a bound, not a result
 #   LEVEL     0.3
 #   SIDE      frame size that the CRF's numbers are meant for, 500
+#   AFFINITY  options of ws2-train for edge and feature; backbone and size are those of the weights of METHOD
+#   SCALES    of maps of training frames, 0.5,1,2
 #   JOBS      sequences at a time;  DEVICE of the network, cpu
 #
-# The table is OUT/post/METHOD.tsv: IoU in percent on frames before and after the sorter.
+# `all` makes what is not marked otherwise. The table is OUT/post/METHOD.tsv: IoU in percent on frames before and after the sorter.
 
 SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
@@ -33,6 +37,8 @@ WORK ?= $(OUT)
 METHOD ?= puzzle
 LEVEL ?= 0.3
 SIDE ?= 500
+AFFINITY ?= --backbone resnet50 --size 512
+SCALES ?= 0.5,1,2
 JOBS ?= $(shell nproc)
 DEVICE ?= cpu
 ROWS ?= single multi level otsu crf crf-one walk walk+crf multi+sepl level+sepl crf+sepl walk+sepl walk+crf+sepl oracle
@@ -50,18 +56,44 @@ OWN := puzzle pof temporal plain
 network = $(if $(filter $(OWN),$(METHOD)),$(METHOD),standard)
 maps = $(if $(filter $(OWN),$(METHOD)),puzzle,$(METHOD))
 
-.PHONY: all masks help
+# What the maps of training frames are sure of, as each kind of affinity wants it.
+LEARNT := $(sort $(filter edge feature,$(ROWS:%+sepl=%)))
+TRAINED := $(patsubst $(WORK)/bgmask/training/%.ws2,%,$(wildcard $(WORK)/bgmask/training/*/*.ws2))
+MAPS := $(TRAINED:%=$(OUT)/post/$(METHOD)/maps/%.ws2)
+
+.PHONY: all masks maps help
 all: $(OUT)/post/$(METHOD).tsv
 	@awk -F '\t' '{ printf "%-16s", $$1; for (i = 2; i <= NF; i++) printf "%10s", $$i; print "" }' $<
 help:
 	@sed -n '2,/^$$/s/^# \{0,1\}//p' $(SELF)
 
 missing = $(strip $(foreach f,$1,$(if $(wildcard $f),,$f)))
-masks:
-	$(if $(call missing,$(FILES)),@mkdir -p $(OUT)/post; echo "masks: $(words $(call missing,$(FILES))) files"; \
-	  printf '%s\n' $(call missing,$(FILES)) | parallel --will-cite -j $(JOBS) --halt soon$(,)fail=1 MAKEFLAGS= $(MAKE) -s -f $(SELF) \
-	  OUT=$(OUT) WORK=$(WORK) METHOD=$(METHOD) LEVEL=$(LEVEL) SIDE=$(SIDE) DEVICE=$(DEVICE))
+each = $(if $(call missing,$1),@mkdir -p $(OUT)/post; echo "$@: $(words $(call missing,$1)) files"; \
+	  printf '%s\n' $(call missing,$1) | parallel --will-cite -j $(JOBS) --halt soon$(,)fail=1 MAKEFLAGS= $(MAKE) -s -f $(SELF) \
+	  OUT=$(OUT) WORK=$(WORK) METHOD=$(METHOD) LEVEL=$(LEVEL) SIDE=$(SIDE) DEVICE=$(DEVICE) SCALES=$(SCALES))
+masks: $(LEARNT:%=$(OUT)/post/$(METHOD)/%.safetensors)
+	$(call each,$(FILES))
+maps:
+	$(call each,$(MAPS))
 , := ,
+
+# ---- affinities -----------------------------------------------------------------------------------------------
+
+weights = $(OUT)/train/$(network).safetensors
+$(OUT)/post/$(METHOD)/maps/%.ws2:
+	@mkdir -p $(@D)
+	@ws2-cam --method $(maps) --scales $(SCALES) -w $(weights) --device $(DEVICE) $(WORK)/bgmask/training/$*.ws2 | \
+	  ws2-seeds --preset irn --out seeds.edge | ws2-seeds --preset psa --out seeds.feature | \
+	  ws2-pick --keep rgb,seeds.edge,seeds.feature -o $@.part
+	@ws2-check --quick $@.part && mv $@.part $@
+$(OUT)/post/$(METHOD)/%.safetensors: | maps
+	@echo "train: $*"; mkdir -p $(@D)/seeds.$*
+	@for file in $(MAPS); do ws2-pick --keep rgb,seeds.$* --rename seeds.$*=seeds -o $(@D)/seeds.$*/$${file//\//.} $$file; done
+	@ws2-train --method affinity --affinity $* --init $(weights) $(AFFINITY) --device $(DEVICE) -j $(JOBS) --resume \
+	  --log $(basename $@).tsv -o $@ $(@D)/seeds.$*/*.ws2
+	@rm -r $(@D)/seeds.$*
+
+# ---- masks and scores -----------------------------------------------------------------------------------------
 
 # Maps of the sequence ROLE/NAME, beside frames and truth.
 single = ws2-cam --method $(maps) --raw --scales 1 -w $(OUT)/train/$(network).safetensors --device $(DEVICE) $(WORK)/bgmask/test/$1.ws2
@@ -78,6 +110,9 @@ row.crf = $(multi) | $(crf) | ws2-coarse --absolute
 row.crf-one = $(multi) | $(crf) --preset smoke --class before --gamma 16 | ws2-coarse --absolute -t 0.3
 row.walk = $(multi) | $(walk) | ws2-coarse
 row.walk+crf = $(multi) | $(walk) | $(crf) | ws2-coarse --absolute
+row.edge = $(multi) | ws2-affinity -w $(OUT)/post/$(METHOD)/edge.safetensors --device $(DEVICE) | $(walk) --affinity edge --preset irn | ws2-coarse
+row.feature = $(multi) | ws2-affinity -w $(OUT)/post/$(METHOD)/feature.safetensors --device $(DEVICE) | \
+  $(walk) --affinity feature --preset psa | ws2-coarse
 row.oracle = $(multi) | ws2-coarse --oracle truth --out coarse
 row = $(row.$(patsubst %+sepl,%,$2)) $(if $(filter %+sepl,$2),| $(sepl))
 

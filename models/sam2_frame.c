@@ -9,6 +9,7 @@ void sam2_frame_free(struct sam2_frame *frame)
 {
     ws2_layers_free(&frame->layers);
     sam2_found_free(&frame->found);
+    free(frame->embedding);
     free(frame->box);
     free(frame->score);
     free(frame->stability);
@@ -69,30 +70,27 @@ static int prompt_batch(const struct sam2 *sam2, const struct sam2_frame_options
     return status;
 }
 
-static int prompt(const struct sam2 *sam2, const struct sam2_frame_options *options, int64_t height,
-                  int64_t width, const uint8_t *rgb, struct sam2_found *found, struct ws2_error *error)
+static int prompt(const struct sam2 *sam2, const struct sam2_frame_options *options,
+                  const struct sam2_embedding *embedding, struct sam2_found *found, struct ws2_error *error)
 {
     const int64_t all = options->points + options->boxes, batch = options->generate.points_per_batch;
     sam2_found_free(found);
     found->mask = ws2_calloc((size_t)all, sizeof *found->mask);
     int8_t *label = ws2_calloc((size_t)options->points, sizeof *label);
-    int status = found->mask && label ? sam2_generate_check(&options->generate, error)
-                                      : ws2_fail(error, WS2_ERR_SYSTEM, "out of memory");
+    int status = found->mask && label ? WS2_OK : ws2_fail(error, WS2_ERR_SYSTEM, "out of memory");
     found->capacity = found->mask ? all : 0;
     if (status >= 0) {
         memset(label, SAM2_INSIDE, (size_t)options->points);
-        const struct sam2_embedding embedding =
-            sam2_embed_u8(sam2, 1, height, width, rgb, options->generate.side);
         for (int64_t i = 0; i < options->points && status >= 0; i += batch) {
             const int64_t n = options->points - i < batch ? options->points - i : batch;
             const struct sam2_prompts some = {
                 .count = n, .points = 1, .point = options->point + 2 * i, .label = label};
-            status = prompt_batch(sam2, options, &embedding, &some, found, error);
+            status = prompt_batch(sam2, options, embedding, &some, found, error);
         }
         for (int64_t i = 0; i < options->boxes && status >= 0; i += batch) {
             const int64_t n = options->boxes - i < batch ? options->boxes - i : batch;
             const struct sam2_prompts some = {.count = n, .box = options->box + 4 * i};
-            status = prompt_batch(sam2, options, &embedding, &some, found, error);
+            status = prompt_batch(sam2, options, embedding, &some, found, error);
         }
     }
     free(label);
@@ -128,6 +126,45 @@ static int pack(struct sam2_frame *frame, int64_t height, int64_t width, struct 
     return status;
 }
 
+/* ---- the frame -------------------------------------------------------------------------------------------- */
+
+int sam2_frame_reserve(struct sam2_frame *frame, int64_t side)
+{
+    return ws2_reserve((void **)&frame->embedding, &frame->embedding_capacity,
+                       sam2_embedding_floats(side) * sizeof *frame->embedding);
+}
+
+/* The embedding of the picture: given, or made and, if so wanted, left in the frame. */
+static int embed(const struct sam2 *sam2, const struct sam2_frame_options *options, int64_t height,
+                 int64_t width, const uint8_t *rgb, struct sam2_frame *frame,
+                 struct sam2_embedding *embedding, struct ws2_error *error)
+{
+    const int64_t side = options->generate.side;
+    *embedding = frame->given ? sam2_embedding_from_f32(sam2, height, width, side, frame->embedding)
+                              : sam2_embed_u8(sam2, 1, height, width, rgb, side);
+    const int status = nn_check(sam2_context(sam2), error);
+    if (status < 0 || frame->given || !options->keep)
+        return status;
+    if (sam2_frame_reserve(frame, side) < 0)
+        return ws2_fail(error, WS2_ERR_SYSTEM, "out of memory");
+    sam2_embedding_to_f32(sam2, embedding, frame->embedding);
+    return nn_check(sam2_context(sam2), error);
+}
+
+static int find_masks(const struct sam2 *sam2, const struct sam2_frame_options *options, int64_t height,
+                      int64_t width, const uint8_t *rgb, struct sam2_frame *frame, struct ws2_error *error)
+{
+    struct sam2_embedding embedding;
+    int status = sam2_generate_check(&options->generate, error);
+    if (status >= 0)
+        status = embed(sam2, options, height, width, rgb, frame, &embedding, error);
+    if (status < 0)
+        return status;
+    return options->points + options->boxes > 0
+               ? prompt(sam2, options, &embedding, &frame->found, error)
+               : sam2_generate_embedded(sam2, &options->generate, &embedding, rgb, &frame->found, error);
+}
+
 int sam2_frame_masks(const struct sam2 *sam2, const struct sam2_frame_options *options, int64_t height,
                      int64_t width, const uint8_t *rgb, struct sam2_frame *frame, struct ws2_masks *masks,
                      struct ws2_error *error)
@@ -138,9 +175,7 @@ int sam2_frame_masks(const struct sam2 *sam2, const struct sam2_frame_options *o
     if (height > 0 && width > 0) {
         nn_enter(nn);
         nn_scope_begin(nn);
-        status = options->points + options->boxes > 0
-                     ? prompt(sam2, options, height, width, rgb, &frame->found, error)
-                     : sam2_generate(sam2, &options->generate, height, width, rgb, &frame->found, error);
+        status = find_masks(sam2, options, height, width, rgb, frame, error);
         nn_scope_end(nn);
         nn_error_clear(nn);
     }

@@ -63,6 +63,7 @@ struct job {
     const struct sam2_generate_options *options;
     int64_t height, width; /* of the picture */
     const uint8_t *rgb;
+    const struct sam2_embedding *whole; /* of the picture, or NULL: to be made */
     struct ws2_error *error;
 };
 
@@ -208,23 +209,35 @@ static float *place(const struct sam2_crop *crop, int n)
     return point;
 }
 
+/* Its embedding; layer 0 is the picture itself. */
+static int embed(const struct job *job, const struct sam2_crop *crop, struct sam2_embedding *embedding)
+{
+    if (crop->layer == 0 && job->whole) {
+        *embedding = *job->whole;
+        return WS2_OK;
+    }
+    uint8_t *rgb = cut(job, crop);
+    if (rgb == NULL)
+        return no_memory(job->error);
+    *embedding = sam2_embed_u8(job->sam2, 1, crop->box[3] - crop->box[1], crop->box[2] - crop->box[0], rgb,
+                               job->options->side);
+    free(rgb);
+    return nn_check(sam2_context(job->sam2), job->error);
+}
+
 static int look(const struct job *job, const struct sam2_crop *crop, struct sam2_found *found)
 {
     struct nn *nn = sam2_context(job->sam2);
     const int n = layer_points(job->options, crop->layer);
-    uint8_t *rgb = cut(job, crop);
     float *point = place(crop, n);
-    int status = rgb && point ? WS2_OK : no_memory(job->error);
-    if (status >= 0) {
-        nn_scope_begin(nn);
-        const struct sam2_embedding e = sam2_embed_u8(job->sam2, 1, crop->box[3] - crop->box[1],
-                                                      crop->box[2] - crop->box[0], rgb, job->options->side);
-        status = nn_check(nn, job->error);
-        if (status >= 0)
-            status = ask(job, crop, &e, point, (int64_t)n * n, found);
-        nn_scope_end(nn);
-    }
-    free(rgb);
+    struct sam2_embedding embedding;
+    if (point == NULL)
+        return no_memory(job->error);
+    nn_scope_begin(nn);
+    int status = embed(job, crop, &embedding);
+    if (status >= 0)
+        status = ask(job, crop, &embedding, point, (int64_t)n * n, found);
+    nn_scope_end(nn);
     free(point);
     return status;
 }
@@ -295,20 +308,34 @@ static int generate(const struct job *job, struct sam2_found *found)
     return status;
 }
 
-int sam2_generate(const struct sam2 *sam2, const struct sam2_generate_options *options, int64_t height,
-                  int64_t width, const uint8_t *rgb, struct sam2_found *found, struct ws2_error *error)
+/* generate(), after a look at what it was given. */
+static int start(const struct job *job, struct sam2_found *found)
 {
-    const struct job job = {sam2, options, height, width, rgb, error};
     sam2_found_free(found);
-    int status = sam2_generate_check(options, error);
+    int status = sam2_generate_check(job->options, job->error);
     if (status >= 0)
-        status = nn_check(sam2_context(sam2), error);
-    if (status >= 0 && (height < 1 || width < 1))
-        status = ws2_fail(error, WS2_ERR_USAGE, "a picture of %lldx%lld pixels", (long long)width,
-                          (long long)height);
+        status = nn_check(sam2_context(job->sam2), job->error);
+    if (status >= 0 && (job->height < 1 || job->width < 1))
+        status = ws2_fail(job->error, WS2_ERR_USAGE, "a picture of %lldx%lld pixels", (long long)job->width,
+                          (long long)job->height);
     if (status >= 0)
-        status = generate(&job, found);
+        status = generate(job, found);
     if (status < 0)
         sam2_found_free(found);
     return status;
+}
+
+int sam2_generate(const struct sam2 *sam2, const struct sam2_generate_options *options, int64_t height,
+                  int64_t width, const uint8_t *rgb, struct sam2_found *found, struct ws2_error *error)
+{
+    const struct job job = {sam2, options, height, width, rgb, NULL, error};
+    return start(&job, found);
+}
+
+int sam2_generate_embedded(const struct sam2 *sam2, const struct sam2_generate_options *options,
+                           const struct sam2_embedding *embedding, const uint8_t *rgb,
+                           struct sam2_found *found, struct ws2_error *error)
+{
+    const struct job job = {sam2, options, embedding->height, embedding->width, rgb, embedding, error};
+    return start(&job, found);
 }

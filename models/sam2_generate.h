@@ -116,6 +116,10 @@ int sam2_found_clean(struct sam2_found *found, int64_t area, double iou, struct 
  * smaller crops first. *found is emptied first. 0 or a status; an error of the network sticks to its context. */
 int sam2_generate(const struct sam2 *sam2, const struct sam2_generate_options *options, int64_t height,
                   int64_t width, const uint8_t *rgb, struct sam2_found *found, struct ws2_error *error);
+/* The same with the embedding of the picture at hand, its height, width and options->side; crops are encoded. */
+int sam2_generate_embedded(const struct sam2 *sam2, const struct sam2_generate_options *options,
+                           const struct sam2_embedding *embedding, const uint8_t *rgb,
+                           struct sam2_found *found, struct ws2_error *error);
 
 #ifdef __cplusplus
 }

@@ -6,7 +6,7 @@
 #include "cli/cli.h"
 #include "image/image.h"
 #include "mask/mask.h"
-#include "models/sam2_frame.h"
+#include "models/sam2_stream.h"
 #include "network.h"
 
 enum method { AUTO, GRAPH, SAM2 };
@@ -27,7 +27,7 @@ struct job {
     int method, init, size, preset;
     const char *weights, *scales, *fg, *out;
     bool colour_only, stack;
-    int64_t least, grid, batch, crops, region_area, side;
+    int64_t grid, batch, crops, region_area, side;
     double iou, stability, nms; /* NAN: the preset's */
     struct ws2_text_list points, boxes;
     struct ws2_proposals_params params;
@@ -50,7 +50,8 @@ static int begin(void *context, const struct ws2_head *in, struct ws2_head *out,
                             job->stack ? "0/1" : "mask", error) < 0 ||
         ws2_head_add_tensor(out, job->box_name, WS2_I32, "n,4", "px", error) < 0 ||
         ws2_head_add_tensor(out, job->score_name, WS2_F32, "n", "0..1", error) < 0 ||
-        ws2_head_add_tensor(out, job->stability_name, WS2_F32, "n", "0..1", error) < 0)
+        ws2_head_add_tensor(out, job->stability_name, WS2_F32, "n", "0..1", error) < 0 ||
+        (job->method == SAM2 && sam2_stream_begin(job->scratch[0].sam2, &job->sam2, in, out, error) < 0))
         return error->status;
     return ws2_cli_history(job->program, job->common, out,
                            job->method == SAM2 ? sam2_digest(job->scratch[0].sam2) : NULL);
@@ -121,9 +122,9 @@ static int work(void *context, struct ws2_record *record, int worker, struct ws2
         return ws2_fail(error, WS2_ERR_INPUT, "tensor 'rgb' is %s, '%s' is %s",
                         ws2_shape_text(&rgb.shape, picture, sizeof picture), job->fg ? job->fg : "fg",
                         ws2_shape_text(&fg.shape, mask, sizeof mask));
-    status = job->method == GRAPH ? find_proposals(job, &rgb, fg.data, scratch, &masks, error)
-                                  : sam2_frame_masks(scratch->sam2, &job->sam2, height, width, rgb.data,
-                                                     &scratch->frame, &masks, error);
+    status = job->method == GRAPH
+                 ? find_proposals(job, &rgb, fg.data, scratch, &masks, error)
+                 : sam2_stream_masks(scratch->sam2, &job->sam2, record, &rgb, &scratch->frame, &masks, error);
     return status < 0 ? status : write_masks(job, record, scratch, &masks, error);
 }
 
@@ -167,8 +168,8 @@ static void settle(struct job *job)
     const bool network = job->weights != NULL || job->init == INIT_NONE;
     if (job->method == AUTO)
         job->method = network ? SAM2 : GRAPH;
-    if (job->method == GRAPH && (network || job->points.count + job->boxes.count > 0))
-        ws2_die_text(WS2_ERR_USAGE, "weights, points and boxes are for --method sam2");
+    if (job->method == GRAPH && (network || job->sam2.keep || job->points.count + job->boxes.count > 0))
+        ws2_die_text(WS2_ERR_USAGE, "weights, points, boxes and --keep-embedding are for --method sam2");
     if (job->method == SAM2 && !network)
         ws2_die_text(WS2_ERR_USAGE, "-w FILE is needed: the weights of SAM 2 (make weights lists some); or "
                                     "--init none with --size");
@@ -181,7 +182,6 @@ static void settle(struct job *job)
     job->params.levels =
         ws2_cli_numbers("scales", job->scales, 1, WS2_PROPOSALS_LEVELS_MAX, 0, 1e6, job->params.k);
     settle_sam2(job);
-    job->params.least = job->least;
     snprintf(job->box_name, sizeof job->box_name, "%s.box", job->out);
     snprintf(job->score_name, sizeof job->score_name, "%s.score", job->out);
     snprintf(job->stability_name, sizeof job->stability_name, "%s.stability", job->out);
@@ -219,10 +219,8 @@ static void close_all(struct job *job)
         ws2_instances_index_free(&scratch->index);
         sam2_frame_free(&scratch->frame);
         free(scratch->colour);
-        if (scratch->nn) {
-            sam2_close(scratch->sam2);
-            nn_close(scratch->nn);
-        }
+        sam2_close(scratch->sam2);
+        nn_close(scratch->nn);
     }
     free(job->scratch);
     free((void *)job->sam2.point);
@@ -258,8 +256,10 @@ int main(int argc, char **argv)
         {"batch", 0, WS2_OPT_INT, &job.batch, "N", "sam2: points at a time", false, 1, 4096},
         {"point", 0, WS2_OPT_LIST, &job.points, "X,Y", "sam2: mask of a point, repeatable", true, 0, 0},
         {"box", 0, WS2_OPT_LIST, &job.boxes, "L,T,R,B", "sam2: mask in a box, repeatable", true, 0, 0},
+        {"keep-embedding", 0, WS2_OPT_FLAG, &job.sam2.keep, NULL,
+         "sam2: add what the encoder made of a frame", true, 0, 0},
         {"scales", 0, WS2_OPT_TEXT, &job.scales, "K,...", "graph: larger K, larger regions", true, 0, 0},
-        {"min", 0, WS2_OPT_INT, &job.least, "PX", "graph: pixels that a mask has at least", true, 1, 1e9},
+        {"min", 0, WS2_OPT_INT, &job.params.least, "PX", "graph: least pixels of a mask", true, 1, 1e9},
         {"sigma", 0, WS2_OPT_REAL, &job.params.sigma, "PX", "graph: smooth the picture first; 0: not", true,
          0, 16},
         {"neck", 0, WS2_OPT_REAL, &job.params.neck, "X",
@@ -276,7 +276,8 @@ int main(int argc, char **argv)
         .summary = "find masks of single things in pictures",
         .reads = "rgb:u8[h,w,3] fg:u8[h,w]",
         .adds = "instances:u16[l,h,w]|u8[n,h,w] instances.box:i32[n,4] instances.score:f32[n] "
-                "instances.stability:f32[n]",
+                "instances.stability:f32[n] embed:f16[256,g,g] embed.high0:f16[32,4g,4g] "
+                "embed.high1:f16[64,2g,2g] embed.rgb:i64[3]",
         .examples = "  ws2-sam b1.coarse.ws2 | ws2-sam-refine | ws2-iou --mask refined\n"
                     "  ws2-sam -w sam2.1_hiera_tiny.pt --preset ws2 -z 3 -o b1.sam.ws2 b1.ws2",
         .takes = WS2_TAKES_INPUT | WS2_TAKES_OUTPUT | WS2_TAKES_THREADS | WS2_TAKES_SEED | WS2_TAKES_DEVICE |
@@ -284,7 +285,6 @@ int main(int argc, char **argv)
         .options = options,
     };
     job.params = ws2_proposals_defaults();
-    job.least = job.params.least;
     ws2_cli_version_line(nn_version());
     struct ws2_common common = ws2_cli_begin(&program, argc, argv);
     const struct ws2_filter filter = {.begin = begin, .work = work, .context = &job};

@@ -2,7 +2,7 @@
  * make-stream: a stream from text on standard input, for the cases of tests/cli. Not installed.
  *
  *     head seq=b1 role=before size=2x2 rate=25/1 classes=after,before,bg note.split=test
- *     tensor cam f16 c,h,w                  a row of the tensor table
+ *     tensor cam f16 c,h,w 0..1             a row of the tensor table: axes and unit may be left out
  *     history ws2-cam method=puzzle         an entry
  *     frame 0 40000                         a record: frame number and, if known, time stamp
  *     cam 3,2,2 1 0 .5 0                    a tensor: shape and values, repeated until it is full
@@ -114,12 +114,12 @@ static void begin_segment(struct state *state, char *rest)
 
 static void add_row(struct state *state, char *rest)
 {
-    const char *word[3];
+    const char *word[4] = {"", "", "", ""};
     enum ws2_dtype dtype;
-    int words = split(state, rest, " ", word, 3);
+    int words = split(state, rest, " ", word, 4);
     if (words < 2 || ws2_dtype_parse(word[1], &dtype) < 0)
-        die("tensor NAME DTYPE AXES");
-    check(ws2_head_add_tensor(state->head, word[0], dtype, words > 2 ? word[2] : "", "", NULL), word[0]);
+        die("tensor NAME DTYPE AXES UNIT");
+    check(ws2_head_add_tensor(state->head, word[0], dtype, word[2], word[3], NULL), word[0]);
 }
 
 static void add_history(struct state *state, char *rest)

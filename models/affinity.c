@@ -259,7 +259,7 @@ static struct nn_tensor *run_features(const struct affinity *a, struct nn_tensor
     struct nn_tensor *grid = level[a->info.cell == 16 ? 3 : 2], *part[3];
     for (int i = 0; i < 3; i++) {
         struct nn_tensor *x = nn_conv2d(nn, level[i + 2], a->branch[i + 2], NULL, plain);
-        part[i] = nn_elu(nn, bring_to(nn, x, nn_dim(grid, 2), nn_dim(grid, 3)));
+        part[i] = bring_to(nn, nn_elu(nn, x), nn_dim(grid, 2), nn_dim(grid, 3));
     }
     return nn_elu(nn, nn_conv2d(nn, nn_cat(nn, part, 3, 1), a->mix, NULL, plain));
 }
@@ -339,9 +339,9 @@ static struct nn_tensor *learn(void *context, const struct ws2_batch *batch, con
         loss.pairs[WS2_PAIR_BELT] + loss.pairs[WS2_PAIR_THING] + loss.pairs[WS2_PAIR_OTHER] == 0)
         return nn_fail(nn, WS2_ERR_INPUT, "in a whole batch no two seeds near each other are known");
     for (int i = 0; i < WS2_PAIR_KINDS; i++)
-        part[i] = nn_full(nn, ws2_shape_1(1), loss.mean[i], NN_F64);
+        part[i] = nn_full(nn, (struct ws2_shape){0}, loss.mean[i], NN_F64);
     if (!moment->training)
-        return nn_full(nn, ws2_shape_1(1), loss.total, NN_F64);
+        return nn_full(nn, (struct ws2_shape){0}, loss.total, NN_F64);
     struct nn_tensor *sum = nn_sum(nn, nn_mul(nn, y, nn_from_f32(nn, shape, a->gradient)));
     return nn_add_scalar(nn, nn_sub(nn, sum, nn_detach(nn, sum)), loss.total);
 }

@@ -135,10 +135,10 @@ static int seed_levels(const struct task *t, uint8_t *seed)
         const int64_t at = middle(i / t->columns, t->options->grid, t->height) * t->width +
                            middle(i % t->columns, t->options->grid, t->width);
         const uint8_t class = find_most(t->map + at, t->labels - 1, t->pixels);
-        const double value = t->map[class * t->pixels + at];
-        seed[i] = value >= t->options->high  ? (uint8_t)(class + 1)
-                  : value >= t->options->low ? WS2_SEED_UNKNOWN
-                                             : 0;
+        const float value = t->map[class * t->pixels + at];
+        seed[i] = value >= (float)t->options->high  ? (uint8_t)(class + 1)
+                  : value >= (float)t->options->low ? WS2_SEED_UNKNOWN
+                                                    : 0;
     }
     return 0;
 }

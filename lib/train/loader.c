@@ -128,6 +128,14 @@ static int list_clip(struct ws2_loader *loader, int i, bool bg, struct ws2_error
     return status < 0 ? ws2_fail(error, status, "out of memory") : WS2_OK;
 }
 
+/* Must there be samples of every class? What learns from seeds asks for none, unless they are to be balanced or a belt is
+ * drawn from either camera. */
+static bool needs_classes(const struct ws2_loader_options *o)
+{
+    const bool belts = o->background == WS2_BACKGROUND_REMOVE && o->fill == WS2_FILL_BELT;
+    return !o->seeds || o->balance || belts;
+}
+
 static int list_samples(struct ws2_loader *loader, const bool *use, struct ws2_error *error)
 {
     const struct ws2_loader_options *o = &loader->options;
@@ -142,7 +150,7 @@ static int list_samples(struct ws2_loader *loader, const bool *use, struct ws2_e
             status = list_clip(loader, i, bg[i], error);
     }
     free(bg);
-    if (status == WS2_OK && o->seeds)
+    if (status == WS2_OK && !needs_classes(o))
         return loader->samples > 0 ? WS2_OK
                                    : ws2_fail(error, WS2_ERR_INPUT, "no frames among the %s files",
                                               o->training ? "training" : "validation");

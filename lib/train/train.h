@@ -94,7 +94,8 @@ struct ws2_loader_options {
     int threads;   /* that decode ahead, >= 1; at most two batches are ahead */
     bool centres;  /* a sample is a frame that could be the centre of a triplet, alone */
     bool triplets; /* a sample is three frames in a row; else one */
-    bool seeds;    /* with `seeds`, labels of cells (lib/mask); one camera alone will do. Not with triplets */
+    bool seeds;    /* with `seeds`, labels of cells (lib/mask); one camera alone will do, but for balance
+                      and belts. Not with triplets */
     int cells;     /* side of the maps, to whose grid flow and seeds are brought */
 };
 

@@ -20,6 +20,15 @@ enum flow_kind {
     FLOW_NAN
 };
 
+enum seeds_kind {
+    SEEDS_NONE,
+    SEEDS_ITEM,   /* of each pixel: 1 on the item, else 0 */
+    SEEDS_COARSE, /* of 3 x 5 cells: their numbers */
+    SEEDS_FLOAT,  /* the head says f32 */
+    SEEDS_ABSENT, /* promised by the head only */
+    SEEDS_EMPTY   /* of no cells */
+};
+
 struct clip_options {
     const char *file, *seq;
     enum ws2_role role;
@@ -27,6 +36,7 @@ struct clip_options {
     bool no_fg, no_rgb, wrong_fg;
     int lighter; /* grey levels added to the belt */
     enum flow_kind flow;
+    enum seeds_kind seeds;
     int speed;  /* the item moves so many pixels to the right in each frame; 0: it jumps */
     bool clean; /* no noise */
 };
@@ -80,6 +90,18 @@ static inline void put_flow(struct ws2_record *record, const struct clip_options
     free(flow);
 }
 
+static inline void put_seeds(struct ws2_record *record, const struct clip_options *o, const uint8_t *fg)
+{
+    static const uint8_t number[15] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 255};
+    struct ws2_error error = {0};
+    const struct ws2_shape shape = o->seeds == SEEDS_ITEM     ? ws2_shape_2(o->height, o->width)
+                                   : o->seeds == SEEDS_COARSE ? ws2_shape_2(3, 5)
+                                                              : ws2_shape_2(0, 0);
+    if (o->seeds == SEEDS_ITEM || o->seeds == SEEDS_COARSE || o->seeds == SEEDS_EMPTY)
+        assert_int_equal(
+            ws2_record_put(record, "seeds", WS2_U8, &shape, o->seeds == SEEDS_ITEM ? fg : number, &error), 0);
+}
+
 static inline void put_frame(struct ws2_writer *writer, struct ws2_record *record,
                              const struct clip_options *o, int frame, uint32_t *noise)
 {
@@ -94,6 +116,7 @@ static inline void put_frame(struct ws2_writer *writer, struct ws2_record *recor
         assert_int_equal(ws2_record_put(record, "rgb", WS2_U8, &image, rgb, &error), 0);
     if (!o->no_fg)
         assert_int_equal(ws2_record_put(record, "fg", WS2_U8, &mask, fg, &error), 0);
+    put_seeds(record, o, fg);
     put_flow(record, o, "flow.prev", frame, frame - 1);
     put_flow(record, o, "flow.next", frame, frame + 1);
     assert_int_equal(ws2_writer_put(writer, record), 0);
@@ -122,6 +145,9 @@ static inline void write_clips(const struct clip_options *o, int count)
             ws2_head_add_tensor(head, "flow.prev", type, "2,h,w", "pixel", &error);
             ws2_head_add_tensor(head, "flow.next", type, "2,h,w", "pixel", &error);
         }
+        if (o[s].seeds != SEEDS_NONE)
+            ws2_head_add_tensor(head, "seeds", o[s].seeds == SEEDS_FLOAT ? WS2_F32 : WS2_U8, "h,w", "label",
+                                &error);
         assert_int_equal(ws2_writer_begin(writer, head), 0);
         for (int f = 0; f < o[s].frames; f++)
             put_frame(writer, record, &o[s], f, &noise);
@@ -179,6 +205,17 @@ static inline struct ws2_loader_options triplet_options(int classes, bool traini
     struct ws2_loader_options o = loader_options(classes, training);
     o.triplets = true;
     o.cells = cells;
+    return o;
+}
+
+/* Whole frames with seeds. */
+static inline struct ws2_loader_options seeds_options(bool training, int cells)
+{
+    struct ws2_loader_options o = loader_options(2, training);
+    o.background = WS2_BACKGROUND_KEEP;
+    o.seeds = true;
+    o.cells = cells;
+    o.jitter = o.hue = 0;
     return o;
 }
 

@@ -58,6 +58,7 @@ static void clips_refused(void **state)
 
 struct epoch_copy {
     uint8_t rgb[64][SIDE * SIDE * 3];
+    uint8_t seeds[64][SIDE * SIDE]; /* of the batch's cells, one after the other */
     int64_t label[64];
     int count, batches;
 };
@@ -71,6 +72,9 @@ static void run_epoch(struct ws2_loader *loader, int64_t epoch, struct epoch_cop
     assert_int_equal(ws2_loader_start(loader, epoch, &error), 0);
     while ((status = ws2_loader_next(loader, &batch, &error)) == 1) {
         memcpy(copy->rgb[copy->count], batch.rgb, (size_t)batch.count * sizeof copy->rgb[0]);
+        const size_t cells = (size_t)(batch.cells * batch.cells);
+        for (int i = 0; batch.seeds && i < batch.count; i++)
+            memcpy(copy->seeds[copy->count + i], batch.seeds + (size_t)i * cells, cells);
         memcpy(&copy->label[copy->count], batch.label, (size_t)batch.count * sizeof copy->label[0]);
         copy->count += batch.count;
         copy->batches++;
@@ -276,6 +280,101 @@ static void loader_sizes(void **state)
     ws2_clips_close(clips);
 }
 
+/* ---- seeds ------------------------------------------------------------------------------------------------ */
+
+static void seeds_epoch(const char *const *names, int count, const struct ws2_loader_options *o,
+                        struct epoch_copy *copy)
+{
+    struct ws2_clips *clips = open_clips(names, count);
+    struct ws2_loader *loader;
+    struct ws2_error error = {0};
+    if (ws2_loader_open(&loader, clips, NULL, o, &error) < 0)
+        fail_msg("%s", error.text);
+    run_epoch(loader, 0, copy);
+    ws2_loader_close(loader);
+    ws2_clips_close(clips);
+}
+
+/* Another grid than the maps', by nearest neighbour: finer, as fine, coarser. */
+static void loader_seeds_grid(void **state)
+{
+    (void)state;
+    static struct epoch_copy copy;
+    static const char *const names[] = {"s.ws2"};
+    struct clip_options s = clip("s.ws2", "s", WS2_ROLE_BEFORE, 3);
+    s.seeds = SEEDS_COARSE;
+    s.no_fg = true;
+    write_clips(&s, 1);
+    for (int cells = 1; cells <= SIDE; cells++) {
+        const struct ws2_loader_options o = seeds_options(false, cells);
+        seeds_epoch(names, 1, &o, &copy);
+        assert_int_equal(copy.count, 3);
+        for (int i = 0; i < 3 * cells * cells; i++) {
+            const int at = i % (cells * cells), y = at / cells, x = at % cells;
+            const int number = (2 * y + 1) * 3 / (2 * cells) * 5 + (2 * x + 1) * 5 / (2 * cells);
+            assert_int_equal(copy.seeds[i / (cells * cells)][at], number == 14 ? 255 : number);
+        }
+    }
+}
+
+/* One camera alone will do. What is 1 shows the item, in the mirrored pictures too. */
+static void loader_seeds_mirror(void **state)
+{
+    (void)state;
+    static struct epoch_copy copy;
+    static const char *const names[] = {"m.ws2"};
+    struct clip_options m = clip("m.ws2", "m", WS2_ROLE_AFTER, 40);
+    m.seeds = SEEDS_ITEM;
+    write_clips(&m, 1);
+    const struct ws2_loader_options o = seeds_options(true, SIDE);
+    seeds_epoch(names, 1, &o, &copy);
+    assert_int_equal(copy.count, 40);
+    int places = 0;
+    for (int i = 0; i < copy.count; i++) {
+        int first = -1;
+        for (int p = 0; p < SIDE * SIDE; p++) {
+            assert_int_equal(copy.seeds[i][p], copy.rgb[i][3 * p + 2] >= 200);
+            first = first < 0 && copy.seeds[i][p] ? p : first;
+        }
+        places |=
+            1 << (2 * (first / SIDE > 5) + (first % SIDE > 6)); /* further down, to the right than filmed */
+    }
+    assert_int_equal(places, 15);
+}
+
+static void loader_seeds_refusals(void **state)
+{
+    (void)state;
+    static const struct {
+        enum seeds_kind seeds;
+        const char *reason;
+    } odd[] = {{SEEDS_NONE, "n.ws2: n: no tensor seeds of type u8: run ws2-seeds first"},
+               {SEEDS_FLOAT, "n.ws2: n: no tensor seeds of type u8"},
+               {SEEDS_ABSENT, "n.ws2: n: frame 0: no tensor 'seeds'"},
+               {SEEDS_EMPTY, "n.ws2: n: frame 0: seeds have 0x0 cells"}};
+    static const char *const names[] = {"n.ws2"};
+    struct clip_options n = clip("n.ws2", "n", WS2_ROLE_BEFORE, 1);
+    struct ws2_loader_options o = seeds_options(false, 4);
+    for (int i = 0; i < 4; i++) {
+        n.seeds = odd[i].seeds;
+        write_clips(&n, 1);
+        expect_refusal(names, 1, &o, WS2_ERR_INPUT, odd[i].reason);
+    }
+    n.seeds = SEEDS_ITEM;
+    write_clips(&n, 1);
+    o.balance = true; /* of what is not there there cannot be as much */
+    expect_refusal(names, 1, &o, WS2_ERR_INPUT, "no after frames");
+    o.balance = false;
+    o.background = WS2_BACKGROUND_REMOVE;
+    o.fill = WS2_FILL_BELT; /* of either camera */
+    expect_refusal(names, 1, &o, WS2_ERR_INPUT, "no after frames");
+    o = seeds_options(false, SIDE + 1);
+    expect_refusal(names, 1, &o, WS2_ERR_USAGE, "cells");
+    o = seeds_options(false, 4);
+    o.triplets = true;
+    expect_refusal(names, 1, &o, WS2_ERR_USAGE, "triplets");
+}
+
 static void grow(void **state)
 {
     (void)state;
@@ -301,10 +400,17 @@ static void grow(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(clips_and_split), cmocka_unit_test(clips_refused),
-        cmocka_unit_test(loader_plain),    cmocka_unit_test(loader_other_belts),
-        cmocka_unit_test(loader_training), cmocka_unit_test(loader_refusals),
-        cmocka_unit_test(loader_sizes),    cmocka_unit_test(grow),
+        cmocka_unit_test(clips_and_split),
+        cmocka_unit_test(clips_refused),
+        cmocka_unit_test(loader_plain),
+        cmocka_unit_test(loader_other_belts),
+        cmocka_unit_test(loader_training),
+        cmocka_unit_test(loader_refusals),
+        cmocka_unit_test(loader_sizes),
+        cmocka_unit_test(loader_seeds_grid),
+        cmocka_unit_test(loader_seeds_mirror),
+        cmocka_unit_test(loader_seeds_refusals),
+        cmocka_unit_test(grow),
     };
     return cmocka_run_group_tests(tests, make_belt, remove_folder);
 }

@@ -23,7 +23,7 @@ B := build$(if $(LIBTORCH),-$(shell printf %s '$(LIBTORCH)' | cksum | cut -d' ' 
 BIN := $(B)/bin
 
 # Programs that run a network; all others neither link libtorch nor pay for loading it.
-NN_TOOLS := ws2-train ws2-cam ws2-raft ws2-sam ws2-affinity
+NN_TOOLS := ws2-train ws2-cam ws2-raft ws2-sam ws2-affinity ws2-seg-train ws2-seg
 
 TOOLS := $(patsubst tools/%.c,%,$(wildcard tools/ws2-*.c))
 CORE := $(wildcard $(patsubst %,lib/%/*.c,base pool stream image motion mask score synth cli))

@@ -215,31 +215,17 @@ int affinity_twin(struct affinity *a, struct nn *nn, const struct affinity *from
     return status;
 }
 
-static struct classifier_fact fact_of(const char *key, const char *value)
-{
-    struct classifier_fact fact = {.key = key};
-    snprintf(fact.value, sizeof fact.value, "%s", value);
-    return fact;
-}
-
-static struct classifier_fact fact_of_number(const char *key, int value)
-{
-    struct classifier_fact fact = {.key = key};
-    snprintf(fact.value, sizeof fact.value, "%d", value);
-    return fact;
-}
-
 int affinity_facts(const struct affinity *a, struct classifier_fact fact[CLASSIFIER_FACTS_MAX])
 {
     const struct nn *nn = nn_params_context(a->params);
     int n = 0;
-    fact[n++] = fact_of("ws2", WS2_VERSION);
-    fact[n++] = fact_of("affinity", affinity_name(a->info.kind));
-    fact[n++] = fact_of("backbone", classifier_backbone(a->info.depth));
-    fact[n++] = fact_of_number("cell", a->info.cell);
-    fact[n++] = fact_of_number("size", a->info.size);
-    fact[n++] = fact_of("init", *a->digest ? a->digest : "none");
-    fact[n++] = fact_of("precision", nn_precision_name(nn_precision(nn)));
+    fact[n++] = classifier_fact_text("ws2", WS2_VERSION);
+    fact[n++] = classifier_fact_text("affinity", affinity_name(a->info.kind));
+    fact[n++] = classifier_fact_text("backbone", classifier_backbone(a->info.depth));
+    fact[n++] = classifier_fact_number("cell", a->info.cell);
+    fact[n++] = classifier_fact_number("size", a->info.size);
+    fact[n++] = classifier_fact_text("init", *a->digest ? a->digest : "none");
+    fact[n++] = classifier_fact_text("precision", nn_precision_name(nn_precision(nn)));
     return n;
 }
 

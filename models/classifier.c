@@ -302,17 +302,17 @@ bool classifier_fits_quarters(const struct classifier_info *info)
     return info->size % 2 == 0 && 2 * ((half + cell - 1) / cell) == classifier_cells(info);
 }
 
-static struct classifier_fact fact_of(const char *key, const char *value)
+struct classifier_fact classifier_fact_text(const char *key, const char *value)
 {
     struct classifier_fact fact = {.key = key};
     snprintf(fact.value, sizeof fact.value, "%s", value);
     return fact;
 }
 
-static struct classifier_fact fact_of_number(const char *key, int value)
+struct classifier_fact classifier_fact_number(const char *key, double value)
 {
     struct classifier_fact fact = {.key = key};
-    snprintf(fact.value, sizeof fact.value, "%d", value);
+    snprintf(fact.value, sizeof fact.value, "%g", value);
     return fact;
 }
 
@@ -331,15 +331,15 @@ int classifier_facts(const struct classifier *classifier, struct classifier_fact
     const struct classifier_info *info = &classifier->info;
     const struct nn *nn = nn_params_context(classifier->params);
     int n = 0;
-    fact[n++] = fact_of("ws2", WS2_VERSION);
+    fact[n++] = classifier_fact_text("ws2", WS2_VERSION);
     fact[n++] = fact_of_names(info);
-    fact[n++] = fact_of_number("size", info->size);
-    fact[n++] = fact_of("backbone", classifier_backbone(info->net.depth));
-    fact[n++] = fact_of_number("stride", pixels_per_cell(info));
-    fact[n++] = fact_of("head", info->net.head == RESNET_HEAD_MAPS ? "maps" : "fc");
-    fact[n++] = fact_of("probability", info->exclusive ? "softmax" : "sigmoid");
-    fact[n++] = fact_of("fill", fill_name[info->fill]);
-    fact[n++] = fact_of("init", *classifier->digest ? classifier->digest : "none");
-    fact[n++] = fact_of("precision", nn_precision_name(nn_precision(nn)));
+    fact[n++] = classifier_fact_number("size", info->size);
+    fact[n++] = classifier_fact_text("backbone", classifier_backbone(info->net.depth));
+    fact[n++] = classifier_fact_number("stride", pixels_per_cell(info));
+    fact[n++] = classifier_fact_text("head", info->net.head == RESNET_HEAD_MAPS ? "maps" : "fc");
+    fact[n++] = classifier_fact_text("probability", info->exclusive ? "softmax" : "sigmoid");
+    fact[n++] = classifier_fact_text("fill", fill_name[info->fill]);
+    fact[n++] = classifier_fact_text("init", *classifier->digest ? classifier->digest : "none");
+    fact[n++] = classifier_fact_text("precision", nn_precision_name(nn_precision(nn)));
     return n;
 }

@@ -90,6 +90,8 @@ struct classifier_fact {
     const char *key;
     char value[96];
 };
+struct classifier_fact classifier_fact_text(const char *key, const char *value);
+struct classifier_fact classifier_fact_number(const char *key, double value); /* %g */
 int classifier_facts(const struct classifier *classifier, struct classifier_fact fact[CLASSIFIER_FACTS_MAX]);
 
 #ifdef __cplusplus

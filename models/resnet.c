@@ -147,7 +147,8 @@ struct resnet *resnet_new(struct nn_params *params, const struct resnet_options 
 {
     struct nn *nn = nn_params_context(params);
     int shape = find_shape(options);
-    if (shape < 0 || (options->head != RESNET_HEAD_NONE && options->classes < 1)) {
+    if (shape < 0 || (options->head != RESNET_HEAD_NONE && (options->classes < 1 || options->layers > 0)) ||
+        options->layers < 0 || options->layers > LAYERS) {
         nn_fail(nn, WS2_ERR_USAGE, "no such network: ResNet-%d%s, %d classes", options->depth,
                 options->stride >= RESNET_DILATED_16 ? " dilated" : "", options->classes);
         return NULL;
@@ -164,7 +165,8 @@ struct resnet *resnet_new(struct nn_params *params, const struct resnet_options 
     net->conv1 = declare_conv(params, "conv1.weight", 64, 3, 7);
     net->bn1 = nn_bn_declare(params, "bn1", 64);
     int64_t in = 64;
-    for (int layer = 1; layer <= LAYERS; layer++)
+    const int layers = options->layers ? options->layers : LAYERS;
+    for (int layer = 1; layer <= layers; layer++)
         in = declare_layer(net, params, layer, shapes[shape].blocks[layer - 1], in);
     declare_head(net, params);
     if (!nn_error(nn))

@@ -40,6 +40,7 @@ struct resnet_options {
     enum resnet_stride stride;
     enum resnet_head head;
     int classes; /* of the head */
+    int layers;  /* 1 .. 4, only so many of them are made, and then there is no head; 0 = 4 */
 };
 
 struct resnet;

@@ -14,6 +14,9 @@ static int describe_data(struct ws2_meta *meta, const struct ws2_loader *train, 
                         l->bg_source == WS2_BG_FRAMES ? "frames" : "sequences", l->margin);
     bad |= ws2_meta_set(meta, "augment", "jitter %g, hue %g, flip %s", l->jitter, l->hue,
                         flip[l->flip_x + 2 * l->flip_y]);
+    if (l->dense)
+        bad |= ws2_meta_set(meta, "light", "channel %g, common %g, offset %g%s", l->light.channel,
+                            l->light.common, l->light.offset, l->transpose ? ", transposed" : "");
     bad |= ws2_meta_set(meta, "batch", "%d%s", l->batch, l->balance ? " balanced" : "");
     bad |= ws2_meta_set(meta, "samples", "%s%lld after, %lld before, %lld bg; validation %lld",
                         l->triplets  ? "triplets: "
@@ -35,6 +38,8 @@ static int describe_loss(struct ws2_meta *meta, const struct ws2_loss_options *o
     char alpha[32] = "", beta[32] = "", rise[16] = "";
     if (o->method == WS2_METHOD_FEATURES || o->method == WS2_METHOD_EDGES)
         return ws2_meta_set(meta, "loss", "affinities of pairs");
+    if (o->method == WS2_METHOD_PU || o->method == WS2_METHOD_ROUND)
+        return WS2_OK; /* told by models/dense.h */
     if (o->method == WS2_METHOD_STANDARD)
         return ws2_meta_set(meta, "loss", "%s", o->loss == WS2_LOSS_CE ? "ce" : "bce-softmax");
     if (tiles)
@@ -56,15 +61,19 @@ static int describe_loss(struct ws2_meta *meta, const struct ws2_loss_options *o
 int ws2_train_describe(struct ws2_meta *meta, const struct ws2_loader *train, const struct ws2_loader *val,
                        const struct ws2_train_options *options)
 {
+    static const char *const kind[] = {[NN_SGD] = "sgd", [NN_ADAM] = "adam", [NN_ADAMW] = "adamw"};
     const struct ws2_plan *plan = &options->plan;
     int bad = ws2_meta_set(meta, "method", "%s", ws2_method_name(options->loss.method));
     bad |= describe_data(meta, train, val);
     bad |= describe_loss(meta, &options->loss);
-    bad |= ws2_meta_set(meta, "optimiser", "%s, momentum %g, decay %g, head x%g",
-                        plan->optim.kind == NN_ADAM ? "adam" : "sgd",
-                        plan->optim.kind == NN_ADAM ? plan->optim.beta1 : plan->optim.momentum,
+    bad |= ws2_meta_set(meta, "optimiser", "%s, momentum %g, decay %g, head x%g", kind[plan->optim.kind],
+                        plan->optim.kind == NN_SGD ? plan->optim.momentum : plan->optim.beta1,
                         plan->optim.group[0].weight_decay, plan->optim.group[2].lr_scale);
     bad |= ws2_meta_set(meta, "schedule", "%lld epochs, lr %g, %s, warm-up %g", (long long)options->epochs,
-                        plan->lr, plan->poly ? "poly 0.9" : "constant", plan->warmup);
+                        plan->lr,
+                        plan->poly     ? "poly 0.9"
+                        : plan->cosine ? "cosine"
+                                       : "constant",
+                        plan->warmup);
     return bad ? WS2_ERR_USAGE : WS2_OK;
 }

@@ -25,6 +25,7 @@ struct job {
     uint8_t *rgb[PICTURES_MAX]; /* [size,size,3]; of triplets all, else the centre */
     float *flow[PICTURES_MAX];  /* [2,cells,cells]; of triplets LEFT and RIGHT */
     uint8_t *seeds;             /* [cells,cells]; NULL where not asked for */
+    uint8_t *keep;              /* [size,size]; NULL where not asked for */
     struct ws2_error error;
 };
 
@@ -49,7 +50,7 @@ struct ws2_loader {
     int pictures; /* of a sample: 1 or 3 */
     uint8_t *pixels[PICTURES_MAX];
     float *flow[PICTURES_MAX];
-    uint8_t *seeds;
+    uint8_t *seeds, *keep;
     int64_t *label;
     struct scratch *scratch;
     struct ws2_pool *pool;
@@ -271,6 +272,53 @@ static struct ws2_jitter draw_jitter(struct ws2_random *random, const struct ws2
     return jitter;
 }
 
+/* A picture [side,side] of `bytes` bytes a pixel, 3 at most, with rows and columns swapped. */
+static void transpose(uint8_t *picture, int side, int bytes)
+{
+    const size_t n = (size_t)bytes, line = (size_t)side * n;
+    for (size_t y = 0; y < (size_t)side; y++)
+        for (size_t x = 0; x < y; x++) {
+            uint8_t pixel[3], *a = picture + y * line + x * n, *b = picture + x * line + y * n;
+            memcpy(pixel, a, n);
+            memcpy(a, b, n);
+            memcpy(b, pixel, n);
+        }
+}
+
+/* Another light on what lies on the belt; all else keeps having no colour. */
+static void relight(const struct ws2_light *light, struct ws2_random *random, size_t pixels,
+                    const uint8_t *keep, uint8_t *rgb)
+{
+    uint8_t table[3][256];
+    double gain[3];
+    for (int c = 0; c < 3; c++)
+        gain[c] = 1 + light->channel * ws2_random_normal(random);
+    const double common = 1 + light->common * ws2_random_normal(random);
+    const double offset = 255 * light->offset * ws2_random_normal(random) + 0.5;
+    for (int c = 0; c < 3; c++)
+        for (int v = 0; v < 256; v++) {
+            const double value = v * gain[c] * common + offset;
+            table[c][v] = value < 0 ? 0 : value > 255 ? 255 : (uint8_t)value;
+        }
+    for (size_t i = 0; i < pixels; i++)
+        for (size_t c = 0; keep[i] && c < 3; c++)
+            rgb[3 * i + c] = table[c][rgb[3 * i + c]];
+}
+
+/* The rest of a dense sample, whose picture and seeds are mirrored already. */
+static void augment_pixels(const struct ws2_loader_options *o, struct ws2_random *random, struct job *job,
+                           bool x, bool y)
+{
+    mirror(job->keep, o->size, 1, x, y);
+    relight(&o->light, random, (size_t)o->size * (size_t)o->size, job->keep, job->rgb[CENTRE]);
+    if (ws2_random_uniform(random) >= 0.5 || !o->transpose)
+        return;
+    transpose(job->rgb[CENTRE], o->size, 3);
+    transpose(job->keep, o->size, 1);
+    if (job->seeds)
+        transpose(job->seeds, o->cells, 1);
+}
+
 /* All numbers are drawn whatever is switched on, so that a switch changes nothing but its own part; those of the
  * neighbours come last, so that a centre is treated like a single frame. Order as in the authors' data: pictures with the
  * background already out are jittered, each frame of a triplet by itself. */
@@ -292,6 +340,8 @@ static void augment(const struct ws2_loader *loader, struct job *job)
     }
     if (job->seeds)
         mirror(job->seeds, o->cells, 1, x, y);
+    if (o->dense)
+        augment_pixels(o, &random, job, x, y);
 }
 
 static int place_rgb(const struct ws2_loader *loader, struct scratch *scratch, const struct ws2_tensor *rgb,
@@ -472,6 +522,8 @@ static int load_picture(struct ws2_loader *loader, struct scratch *scratch, stru
         return status;
     if (status >= 0 && which == CENTRE && o->fill == WS2_FILL_BELT)
         status = draw_belt(loader, scratch, job, &job->error);
+    if (status >= 0 && job->keep)
+        memcpy(job->keep, scratch->keep, (size_t)o->size * (size_t)o->size);
     if (status >= 0)
         remove_background(o, scratch, sample->label, job->rgb[which]);
     return status;
@@ -508,6 +560,12 @@ static int check_options(const struct ws2_loader_options *o, struct ws2_error *e
         return ws2_fail(error, WS2_ERR_USAGE, "size, batch and threads must be positive");
     if ((o->triplets || o->seeds) && (o->cells < 1 || o->cells > o->size))
         return ws2_fail(error, WS2_ERR_USAGE, "flow or seeds for maps of %d cells a side", o->cells);
+    if (o->dense && (o->triplets || o->classes != 2 || o->background != WS2_BACKGROUND_REMOVE ||
+                     o->fill != WS2_FILL_MEAN || o->balance))
+        return ws2_fail(error, WS2_ERR_USAGE,
+                        "dense samples are single frames of two classes on the mean colour");
+    if (o->transpose && !o->dense)
+        return ws2_fail(error, WS2_ERR_USAGE, "only dense samples are transposed");
     if (o->triplets && o->seeds)
         return ws2_fail(error, WS2_ERR_USAGE, "triplets have no seeds");
     if (!(o->jitter >= 0 && o->jitter < 1) || !(o->hue >= 0 && o->hue <= 0.5))
@@ -522,6 +580,10 @@ static int allocate_ring(struct ws2_loader *loader, size_t slots)
     const size_t pixels = (size_t)o->size * (size_t)o->size,
                  flows = o->triplets ? 2 * (size_t)o->cells * (size_t)o->cells : 0;
     size_t bytes;
+    if (o->dense && (loader->keep = ws2_calloc(slots, pixels)) == NULL)
+        return WS2_ERR_SYSTEM;
+    for (size_t k = 0; o->dense && k < slots; k++)
+        loader->ring[k].keep = loader->keep + k * pixels;
     const size_t cells = o->seeds ? (size_t)o->cells * (size_t)o->cells : 0;
     if (!ws2_mul_size(slots, 3 * pixels, &bytes))
         return WS2_ERR_SYSTEM;
@@ -621,6 +683,7 @@ void ws2_loader_close(struct ws2_loader *loader)
         free(loader->flow[i]);
     }
     free(loader->seeds);
+    free(loader->keep);
     free(loader->label);
     free(loader->ring);
     free(loader->sample);
@@ -629,17 +692,16 @@ void ws2_loader_close(struct ws2_loader *loader)
 
 /* ---- an epoch --------------------------------------------------------------------------------------------- */
 
-/* Samples of each class in turn, each class shuffled and repeated as often as needed, then all shuffled. */
-static int balanced_order(struct ws2_loader *loader, struct ws2_random *random)
+/* Samples of each of `classes` classes in turn, each class shuffled and repeated as often as needed. */
+static int alternate(struct ws2_loader *loader, int classes, struct ws2_random *random)
 {
-    const int classes = loader->options.classes;
     const int64_t n = loader->samples;
-    int64_t *class_order = ws2_calloc((size_t)n, 2 * sizeof *class_order), *all = class_order + n;
+    int64_t *class_order = ws2_calloc((size_t)n, 2 * sizeof *class_order), *list = class_order + n;
     if (class_order == NULL)
         return WS2_ERR_SYSTEM;
     for (int c = 0; c < classes; c++) {
         const int64_t members = ws2_loader_class_samples(loader, c);
-        int64_t *list = all, found = 0;
+        int64_t found = 0;
         for (int64_t i = 0; i < n; i++) {
             if (loader->sample[i].label == c)
                 list[found++] = i;
@@ -650,12 +712,38 @@ static int balanced_order(struct ws2_loader *loader, struct ws2_random *random)
             loader->order[at] = list[class_order[drawn % members]];
         }
     }
-    ws2_random_permutation(random, class_order, n);
-    memcpy(all, loader->order, (size_t)n * sizeof *all);
-    for (int64_t i = 0; i < n; i++)
-        loader->order[i] = all[class_order[i]];
     free(class_order);
     return WS2_OK;
+}
+
+/* The same, then all shuffled. */
+static int balanced_order(struct ws2_loader *loader, struct ws2_random *random)
+{
+    const int64_t n = loader->samples;
+    int64_t *order = ws2_calloc((size_t)n, 2 * sizeof *order), *all = order + n;
+    if (order == NULL || alternate(loader, loader->options.classes, random) < 0) {
+        free(order);
+        return WS2_ERR_SYSTEM;
+    }
+    ws2_random_permutation(random, order, n);
+    memcpy(all, loader->order, (size_t)n * sizeof *all);
+    for (int64_t i = 0; i < n; i++)
+        loader->order[i] = all[order[i]];
+    free(order);
+    return WS2_OK;
+}
+
+/* Samples as they come, but both cameras evenly mixed: a batch of one camera says nothing of a mixture. */
+static void mixed_order(struct ws2_loader *loader)
+{
+    const int64_t all = loader->samples, second = ws2_loader_class_samples(loader, WS2_CLASS_BEFORE);
+    int64_t next[2] = {0, 0};
+    for (int64_t at = 0; at < all; at++) {
+        const int camera = (at + 1) * second / all > at * second / all;
+        while (loader->sample[next[camera]].label != camera)
+            next[camera]++;
+        loader->order[at] = next[camera]++;
+    }
 }
 
 int ws2_loader_start(struct ws2_loader *loader, int64_t epoch, struct ws2_error *error)
@@ -664,12 +752,14 @@ int ws2_loader_start(struct ws2_loader *loader, int64_t epoch, struct ws2_error 
     while (ws2_pool_inside(loader->pool) > 0) /* an epoch left early */
         ws2_pool_take(loader->pool);
     struct ws2_random random = ws2_train_random(o->seed, WS2_STREAM_ORDER, epoch, 0);
-    if (!o->training) {
+    if (!o->training && o->dense) {
+        mixed_order(loader);
+    } else if (!o->training) {
         for (int64_t i = 0; i < loader->samples; i++)
             loader->order[i] = i;
-    } else if (!o->balance) {
+    } else if (!o->balance && !o->dense) {
         ws2_random_permutation(&random, loader->order, loader->samples);
-    } else if (balanced_order(loader, &random) < 0) {
+    } else if ((o->dense ? alternate(loader, 2, &random) : balanced_order(loader, &random)) < 0) {
         return ws2_fail(error, WS2_ERR_SYSTEM, "out of memory");
     }
     loader->batch = loader->position = 0;
@@ -724,6 +814,7 @@ int ws2_loader_next(struct ws2_loader *loader, struct ws2_batch *batch, struct w
                                 .right = at->rgb[RIGHT],
                                 .flow_left = at->flow[LEFT],
                                 .flow_right = at->flow[RIGHT],
+                                .keep = at->keep,
                                 .seeds = at->seeds,
                                 .label = loader->label + slot,
                                 .count = (int)count,

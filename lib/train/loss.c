@@ -2,7 +2,8 @@
 
 const char *ws2_method_name(enum ws2_method method)
 {
-    static const char *const name[] = {"standard", "puzzle", "pof", "temporal", "plain", "features", "edges"};
+    static const char *const name[] = {"standard", "puzzle", "pof", "temporal", "plain",
+                                       "features", "edges",  "pu",  "round"};
     return name[method];
 }
 

@@ -97,6 +97,16 @@ static void plan_scratch(struct ws2_plan *plan, const struct ws2_optimiser_optio
     plan->epochs = 3 * plan->epochs;
 }
 
+/* Pixels: a small network, from random or pretrained weights alike. */
+static void plan_dense(struct ws2_plan *plan, const struct ws2_optimiser_options *o)
+{
+    plan->optim = (struct nn_optim_options){.kind = NN_ADAMW, .beta1 = or_default(o->momentum, 0.9)};
+    set_groups(&plan->optim, or_default(o->weight_decay, 1e-3), 1, 1);
+    plan->lr = or_default(o->lr, 1e-3);
+    plan->cosine = true;
+    plan->epochs = 4;
+}
+
 int ws2_plan_make(struct ws2_plan *plan, const struct ws2_optimiser_options *options, enum ws2_method method,
                   bool pretrained, struct nn_params *params, const char *head, struct ws2_error *error)
 {
@@ -105,7 +115,9 @@ int ws2_plan_make(struct ws2_plan *plan, const struct ws2_optimiser_options *opt
                                                                       : 25};
     const bool scratch = options->optimiser == WS2_OPTIMISER_SCRATCH ||
                          (options->optimiser == WS2_OPTIMISER_AUTO && !pretrained);
-    if (scratch)
+    if (method == WS2_METHOD_PU || method == WS2_METHOD_ROUND)
+        plan_dense(plan, options);
+    else if (scratch)
         plan_scratch(plan, options);
     else if (method == WS2_METHOD_STANDARD)
         plan_adam(plan, options);
@@ -124,6 +136,8 @@ double ws2_plan_rate(const struct ws2_plan *plan, int64_t step, int64_t steps)
     double rate = plan->lr;
     if (plan->poly && step < steps)
         rate *= pow(1 - (double)step / (double)steps, 0.9);
+    if (plan->cosine && step < steps)
+        rate *= 0.5 * (1 + cos(M_PI * (double)step / (double)steps));
     const double warm = plan->warmup * (double)steps;
     if ((double)(step + 1) < warm)
         rate *= (double)(step + 1) / warm;

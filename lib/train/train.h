@@ -76,6 +76,12 @@ enum ws2_background {
 enum ws2_fill { WS2_FILL_BLACK, WS2_FILL_MEAN, WS2_FILL_BELT };
 enum ws2_bg_source { WS2_BG_SEQUENCES, WS2_BG_FRAMES };
 
+/* How the light of pictures varies: each channel is multiplied by 1 + N(0, channel) and all by 1 + N(0, common), then
+ * N(0, offset) of full scale is added to all. */
+struct ws2_light {
+    double channel, common, offset;
+};
+
 struct ws2_loader_options {
     int classes; /* 2 or 3 */
     enum ws2_background background;
@@ -89,6 +95,10 @@ struct ws2_loader_options {
     double jitter;                /* brightness, contrast and saturation factors U[1-j, 1+j]: 0.3 */
     double hue;                   /* hue shift U[-h, h] turns: 0, the papers' code uses 0.1 */
     bool flip_x, flip_y;          /* mirror every second sample, by chance */
+    bool dense; /* for learning of pixels: a batch has `keep`, as many pictures of each camera in turn, the
+                                     scarcer one repeated, and light instead of jitter */
+    bool transpose;         /* swap rows and columns of every second sample, by chance */
+    struct ws2_light light; /* of dense samples, in training */
     int64_t seed;
     int batch;
     int threads;   /* that decode ahead, >= 1; at most two batches are ahead */
@@ -116,6 +126,7 @@ struct ws2_batch {
     const uint8_t *rgb;                  /* [count,size,size,3]; of triplets the centres */
     const uint8_t *left, *right;         /* the same; NULL where samples are single frames */
     const float *flow_left, *flow_right; /* [count,2,cells,cells] */
+    const uint8_t *keep;  /* dense: [count,size,size], 1 = on the belt; outside, pictures have no colour */
     const uint8_t *seeds; /* [count,cells,cells], by nearest neighbour; NULL where not asked for */
     const int64_t *label; /* [count] */
     int count, size, cells;
@@ -185,7 +196,9 @@ enum ws2_method {
     WS2_METHOD_TEMPORAL,
     WS2_METHOD_PLAIN,
     WS2_METHOD_FEATURES, /* affinities, no classifier: a task of its own (models/affinity.h) */
-    WS2_METHOD_EDGES
+    WS2_METHOD_EDGES,
+    WS2_METHOD_PU,   /* pixels, no classifier either (models/dense.h): positive-unlabelled */
+    WS2_METHOD_ROUND /* from what another network is sure of */
 };
 const char *ws2_method_name(enum ws2_method method);  /* "standard", "puzzle", ... */
 bool ws2_method_has_tiles(enum ws2_method method);    /* PUZZLE and POF */
@@ -266,6 +279,76 @@ struct nn_tensor *ws2_maps_normalise(struct nn *nn, struct nn_tensor *maps);
  */
 struct nn_tensor *ws2_maps_warp(struct nn *nn, struct nn_tensor *maps, struct nn_tensor *flow, bool compat);
 
+/* ---- dense learning: which pixels are unwanted ---------------------------------------------------------------- */
+
+/*
+ * Positive-unlabelled learning (METHODS 23; Kiryo et al. 2017, du Plessis et al. 2015) with positive = wanted: item pixels seen
+ * after the sorter are wanted, those seen before it a mixture with a share `prior` of wanted ones. z is a logit for each
+ * pixel, above 0 = unwanted. Only pixels with keep = 1 count: what lies on the belt.
+ */
+struct ws2_segmenter {
+    void *model; /* handed back to forward */
+    struct nn_params *params;
+    /* images [B,3,H,W] -> logits [B,1,H,W]. training: batch statistics. */
+    struct nn_tensor *(*forward)(void *model, struct nn_tensor *images, bool training);
+};
+
+enum ws2_pu_form {
+    WS2_PU_ABSOLUTE, /* total = prior wanted + |negative| */
+    WS2_PU_KIRYO /* total = prior wanted + negative, or, where negative < -beta, -gamma negative alone (algorithm 1) */
+};
+struct ws2_pu_options {
+    double prior; /* 0 <= prior < 1 */
+    enum ws2_pu_form form;
+    double beta, gamma; /* of Kiryo's form: 0, 1 */
+};
+
+/* Rank-0 tensors of the caller's scope. A camera without pixels in the batch has means of 0. */
+struct ws2_pu_terms {
+    struct nn_tensor *total;
+    struct nn_tensor
+        *before; /* mean over before of softplus(-z): called unwanted, as they would like to be */
+    struct nn_tensor *wanted; /* mean over after of softplus(z): called wanted */
+    struct nn_tensor
+        *negative; /* before - prior * mean over after of softplus(-z): the risk on unwanted ones alone */
+};
+/* z [B,1,H,W], keep u8[B,H,W], label [B] of WS2_CLASS_BEFORE and WS2_CLASS_AFTER. */
+struct ws2_pu_terms ws2_pu_loss(struct nn *nn, struct nn_tensor *z, const uint8_t *keep, const int64_t *label,
+                                const struct ws2_pu_options *options);
+
+/* Balanced cross-entropy of pixels that are taken for wanted and for unwanted, each with weights f32[B,H,W]:
+ * (sum w softplus(z) / sum w + sum u softplus(-z) / sum u) / 2. A kind without weight has a mean of 0. */
+struct nn_tensor *ws2_balanced_loss(struct nn *nn, struct nn_tensor *z, const float *wanted,
+                                    const float *unwanted);
+
+/* How often which probability of being unwanted was given to pixels of each camera. */
+#define WS2_SCORE_BINS 1000
+struct ws2_scores {
+    int64_t count
+        [2]
+        [WS2_SCORE_BINS]; /* by WS2_CLASS_AFTER, WS2_CLASS_BEFORE; bin i: i/1000 <= p < (i+1)/1000, 1 in the last */
+    int64_t pixels[2];
+};
+/* One pass over a loader that gives `keep`. */
+int ws2_scores_measure(struct ws2_scores *scores, struct nn *nn, const struct ws2_segmenter *net,
+                       struct ws2_loader *loader, struct ws2_error *error);
+/* The probability below which this share of the camera's pixels lies, to a bin. */
+double ws2_scores_quantile(const struct ws2_scores *scores, enum ws2_class camera, double share);
+
+/*
+ * What is known without truth (METHODS 23.4). With b and a the shares of before and after pixels at or above the
+ * threshold: recall = (b - prior a) / (1 - prior), false_positives = a,
+ * iou = (b - prior a) / ((1 - prior) + prior a). A recall above 1 is impossible: the network tells the cameras apart,
+ * or the prior is too large.
+ */
+struct ws2_pu_figures {
+    double before, after; /* shares */
+    double recall, false_positives, iou;
+};
+struct ws2_pu_figures ws2_pu_judge(const struct ws2_scores *scores, double prior, double threshold);
+/* The threshold with the largest iou, recall counting as 1 at most; the lowest of equal ones. */
+double ws2_pu_threshold(const struct ws2_scores *scores, double prior);
+
 /* ---- optimiser and schedule ------------------------------------------------------------------------------- */
 
 enum ws2_optimiser {
@@ -275,7 +358,8 @@ enum ws2_optimiser {
                              biases, 1.0 on the head, lr(t) = lr (1 - t/T)^0.9. FEATURES: the same, decay 5e-4, 8 epochs;
                              EDGES: 0.1 on all, 3 epochs */
     WS2_OPTIMISER_SCRATCH /* SGD lr 0.01, momentum 0.9, Nesterov, weight decay 1e-4 on weights, one rate for all
-                             layers, 5 % linear warm-up, then poly; three times the epochs */
+                             layers, 5 % linear warm-up, then poly; three times the epochs. PU and ROUND, pretrained or
+                             not: AdamW 1e-3, weight decay 1e-3, cosine, 4 epochs */
 };
 
 struct ws2_optimiser_options {
@@ -288,6 +372,7 @@ struct ws2_plan {
     struct nn_optim_options optim;
     double lr;      /* of group 0 */
     bool poly;      /* falls by (1 - t/T)^0.9; else constant */
+    bool cosine;    /* falls by (1 + cos(pi t/T)) / 2 */
     double warmup;  /* share of all steps in which the rate rises linearly */
     int64_t epochs; /* that it asks for: 25 (features 8, edges 3), from scratch three times that */
 };

@@ -16,7 +16,7 @@ bench: deps $(if $(PYTHON),,build/venv/.done)
 	$(MAKE) --no-print-directory LIBTORCH=$$torch PYTHON=$(BENCH_PYTHON) RUNS=$(RUNS) bench-here
 
 bench-here:
-	@B=$(CURDIR)/$(B) PYTHON=$(PYTHON) RUNS=$(RUNS) tests/bench/run $(NAMES) | tee build/bench.tsv
+	@mkdir -p build; B=$(CURDIR)/$(B) PYTHON=$(PYTHON) RUNS=$(RUNS) tests/bench/run $(NAMES) | tee build/bench.tsv
 
 .PHONY: bench-programs
 bench-programs: $(BENCH:%=$(B)/bench/%)

@@ -1,0 +1,258 @@
+/* ws2-seg-train: from stream files of two cameras to the weights of a network that marks unwanted pixels. */
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cli/cli.h"
+#include "models/dense.h"
+#include "network.h"
+
+static struct {
+    int backbone, reach, form, flip;
+    int64_t size, batch, rounds, patience;
+    double epochs, val_share, prior, low, high;
+    bool plain, resume, check;
+    struct ws2_pu_options pu;
+    struct ws2_light light;
+    struct ws2_optimiser_options rates;
+    const char *prior_text, *init, *log, *figures, *output;
+    struct ws2_text_list validation;
+} o = {.size = 512,
+       .batch = 16,
+       .epochs = NAN,
+       .rounds = 1,
+       .low = NAN,
+       .high = NAN,
+       .pu = {.gamma = 1},
+       .light = {0.05, 0.1, 0.03},
+       .rates = {.lr = NAN, .momentum = NAN, .weight_decay = NAN},
+       .val_share = 0.2,
+       .prior_text = "auto",
+       .init = "none"};
+
+static const int depths[] = {18, 34, 50}, reaches[] = {8, 16};
+
+static const struct ws2_option options[] = {
+    {"output", 'o', WS2_OPT_TEXT, &o.output, "FILE", "the weights, .safetensors", 0, 0, 0},
+    {"prior", 0, WS2_OPT_TEXT, &o.prior_text, "auto|P", "share of wanted items before the sorter", 0, 0, 0},
+    {"rounds", 0, WS2_OPT_INT, &o.rounds, "N", "of learning from what the last round is sure of", 0, 0, 16},
+    {"low", 0, WS2_OPT_REAL, &o.low, "Q", "quantile of scores below which all is wanted", 0, 0, 1},
+    {"high", 0, WS2_OPT_REAL, &o.high, "Q", "and above which it is unwanted", 0, 0, 1},
+    {"form", 0, WS2_OPT_CHOICE, &o.form, "absolute|kiryo", "of the loss where its estimate is negative", 0, 0,
+     0},
+    {"beta", 0, WS2_OPT_REAL, &o.pu.beta, "X", "kiryo: how negative it may get", 0, 0, 100},
+    {"gamma", 0, WS2_OPT_REAL, &o.pu.gamma, "X", "kiryo: length of the step back", 0, 0, 100},
+    {"backbone", 0, WS2_OPT_CHOICE, &o.backbone, "resnet18|resnet34|resnet50", "network", 0, 0, 0},
+    {"reach", 0, WS2_OPT_CHOICE, &o.reach, "8|16", "its coarsest stride in pixels", 0, 0, 0},
+    {"size", 0, WS2_OPT_INT, &o.size, "N", "side of the network's input", 0, 32, 8192},
+    {"epochs", 0, WS2_OPT_REAL, &o.epochs, "N", "passes over the data in each round [4]", 0, 1, 1e5},
+    {"batch", 0, WS2_OPT_INT, &o.batch, "N", "pictures per step", 0, 2, 4096},
+    {"init", 0, WS2_OPT_TEXT, &o.init, "FILE", "pretrained weights, or none: seeded random ones", 0, 0, 0},
+    {"lr", 0, WS2_OPT_REAL, &o.rates.lr, "X", "learning rate [0.001]", 0, 0, 100},
+    {"weight-decay", 0, WS2_OPT_REAL, &o.rates.weight_decay, "X", "[0.001]", 0, 0, 100},
+    {"light", 0, WS2_OPT_REAL, &o.light.channel, "X", "deviation of each channel's gain", 0, 0, 1},
+    {"common-light", 0, WS2_OPT_REAL, &o.light.common, "X", "of the gain of all", 0, 0, 1},
+    {"offset-light", 0, WS2_OPT_REAL, &o.light.offset, "X", "of what is added to all", 0, 0, 1},
+    {"flip", 0, WS2_OPT_CHOICE, &o.flip, "all|hv|h|v|none", "mirror by chance; all: swap sides too", 0, 0, 0},
+    {"validation", 0, WS2_OPT_LIST, &o.validation, "FILE", "file to validate on, repeatable", 0, 0, 0},
+    {"val-share", 0, WS2_OPT_REAL, &o.val_share, "X", "else this share of the sequences", 0, 0.001, 0.9},
+    {"patience", 0, WS2_OPT_INT, &o.patience, "N", "end a round after N epochs without gain", 0, 0, 100000},
+    {"resume", 0, WS2_OPT_FLAG, &o.resume, NULL, "go on where a run was interrupted", 0, 0, 0},
+    {"log", 0, WS2_OPT_TEXT, &o.log, "FILE", "table of all epochs of the last round, TSV", 0, 0, 0},
+    {"figures", 0, WS2_OPT_TEXT, &o.figures, "FILE", "table of what is known of each round, TSV", 0, 0, 0},
+    {"check", 0, WS2_OPT_FLAG, &o.check, NULL, "verify inputs and settings, then stop", 0, 0, 0},
+    {0}};
+
+static const struct ws2_program program = {
+    .name = "ws2-seg-train",
+    .operands = "FILE...",
+    .summary = "learn which pixels are unwanted from frames before and after the sorter",
+    .reads = "rgb:u8[h,w,3],fg:u8[h,w]",
+    .examples = "  ws2-seg-train -o pu.safetensors *.fg.ws2\n"
+                "  ws2-seg-train --rounds 2 --prior 0.6 --figures pu.tsv -o pu.safetensors *.fg.ws2",
+    .takes = WS2_TAKES_OPERANDS | WS2_TAKES_THREADS | WS2_TAKES_SEED | WS2_TAKES_DEVICE | WS2_TAKES_PROGRESS,
+    .options = options};
+
+/* ---- settings ------------------------------------------------------------------------------------------------- */
+
+static struct ws2_data_options data_options(const struct ws2_common *common)
+{
+    return (struct ws2_data_options){.path = common->operand,
+                                     .paths = common->operands,
+                                     .validation = o.validation.item,
+                                     .validations = o.validation.count,
+                                     .share = o.val_share,
+                                     .loader = {.classes = 2,
+                                                .background = WS2_BACKGROUND_REMOVE,
+                                                .fill = WS2_FILL_MEAN,
+                                                .size = (int)o.size,
+                                                .flip_x = o.flip <= 2,
+                                                .flip_y = o.flip <= 1 || o.flip == 3,
+                                                .dense = true,
+                                                .transpose = o.flip == 0,
+                                                .light = o.light,
+                                                .seed = common->seed,
+                                                .batch = (int)o.batch,
+                                                .threads = common->threads > 2 ? common->threads / 2 : 1}};
+}
+
+/* The prior that was asked for, or what the shares of both cameras say: the same belt carries the same wanted items. */
+static void find_prior(struct ws2_data *data)
+{
+    struct ws2_error error = {0};
+    double share[2];
+    must(dense_shares(data->train, share, &error), &error);
+    const double after = share[WS2_CLASS_AFTER], before = share[WS2_CLASS_BEFORE];
+    if (before <= 0 || after <= 0)
+        ws2_die_text(WS2_ERR_INPUT, "nothing lies on the belt %s the sorter: is fg empty?",
+                     before <= 0 ? "before" : "after");
+    if (strcmp(o.prior_text, "auto") != 0)
+        o.pu.prior = o.prior;
+    else if (after >= before)
+        ws2_die_text(
+            WS2_ERR_INPUT,
+            "items cover %.2f %% of the belt before the sorter and %.2f %% after it: have the cameras been "
+            "swapped? else give --prior",
+            100 * before, 100 * after);
+    else
+        o.pu.prior = after / before;
+    ws2_note("items cover %.2f %% before the sorter, %.2f %% after it: prior %.3f%s", 100 * before,
+             100 * after, o.pu.prior, strcmp(o.prior_text, "auto") == 0 ? "" : ", as asked for");
+}
+
+static void settle(const struct ws2_common *common)
+{
+    char *end;
+    o.prior = strtod(o.prior_text, &end);
+    if (strcmp(o.prior_text, "auto") != 0 && (end == o.prior_text || *end || !(o.prior > 0 && o.prior < 1)))
+        ws2_die_text(WS2_ERR_USAGE, "--prior: '%s' is neither auto nor between 0 and 1", o.prior_text);
+    if (o.low > o.high)
+        ws2_die_text(WS2_ERR_USAGE, "--low %g is above --high %g", o.low, o.high);
+    if (o.output == NULL)
+        ws2_die_text(WS2_ERR_USAGE, "-o FILE is needed");
+    if (common->operands == 0)
+        ws2_die_text(WS2_ERR_USAGE, "no input files");
+    if (o.epochs != floor(o.epochs) && !isnan(o.epochs))
+        ws2_die_text(WS2_ERR_USAGE, "--epochs: %g is not a whole number", o.epochs);
+}
+
+/* ---- what is known -------------------------------------------------------------------------------------------- */
+
+static const char *verdict(const struct ws2_pu_figures *f)
+{
+    if (f->recall > 1.02)
+        return "recall above 1: the network tells the cameras apart; try --rounds 2, or frames of a flat "
+               "field";
+    if (f->recall < 0.3)
+        return "little is found: try more epochs or more clips";
+    return "plausible";
+}
+
+static void tell(FILE *table, int number, const struct dense_round *round)
+{
+    const struct ws2_pu_figures *f = &round->figures;
+    ws2_note("round %d: threshold %.3f, estimated recall %.3f, false positives %.3f, IoU %.3f: %s", number,
+             round->fpn.info.threshold, f->recall, f->false_positives, f->iou, verdict(f));
+    if (table)
+        fprintf(table, "%d\t%.4f\t%.3f\t%.4f\t%.4f\t%.4f\t%.4f\t%.4f\t%s\n", number, o.pu.prior,
+                round->fpn.info.threshold, f->before, f->after, f->recall, f->false_positives, f->iou,
+                verdict(f));
+}
+
+/* ---- rounds --------------------------------------------------------------------------------------------------- */
+
+static int report(void *context, int64_t step, int64_t steps, double loss, double rate,
+                  const struct ws2_epoch *epoch)
+{
+    const int64_t *before = context; /* steps of the rounds before this one */
+    char text[64];
+    (void)steps;
+    snprintf(text, sizeof text, "loss %.4f  %.1f images/s", loss, rate);
+    ws2_cli_progress_set(*before + step, text);
+    if (epoch)
+        ws2_note("epoch %lld: loss %.4f, validation loss %.4f, %.1f images/s%s", (long long)epoch->epoch,
+                 epoch->loss, epoch->val_loss, rate, epoch->best ? ", best so far" : "");
+    return 0;
+}
+
+/* The last round is FILE; those before it are FILE with their number before the ending. */
+static char *name_of(int number)
+{
+    const char *dot = strrchr(o.output, '.'), *slash = strrchr(o.output, '/');
+    const int stem = (int)(dot && dot > (slash ? slash : o.output) ? dot - o.output : (long)strlen(o.output));
+    char *name;
+    if (number == o.rounds ? (name = strdup(o.output)) == NULL
+                           : asprintf(&name, "%.*s.%d%s", stem, o.output, number, o.output + stem) < 0)
+        ws2_die_text(WS2_ERR_SYSTEM, "out of memory");
+    return name;
+}
+
+static void train(struct nn *nn, struct ws2_data *data, const struct ws2_common *common)
+{
+    struct ws2_error error = {0};
+    struct dense_round round[2] = {0}; /* this one and the one before */
+    FILE *table = o.figures ? fopen(o.figures, "we") : NULL;
+    const struct dense_options dense = {.net = {.depth = depths[o.backbone],
+                                                .reach = reaches[o.reach],
+                                                .size = (int)o.size,
+                                                .threshold = 0.5},
+                                        .init = strcmp(o.init, "none") == 0 ? NULL : o.init,
+                                        .seed = (uint64_t)common->seed,
+                                        .pu = o.pu,
+                                        .rates = o.rates,
+                                        .low = o.low,
+                                        .high = o.high};
+    const int64_t epochs = isnan(o.epochs) ? 4 : (int64_t)o.epochs,
+                  steps = epochs * ws2_loader_steps(data->train);
+    int64_t before = 0;
+    if (o.figures &&
+        (table == NULL ||
+         fputs("round\tprior\tthreshold\tbefore\tafter\trecall\tfalse_positives\tiou\tverdict\n", table) < 0))
+        ws2_die_text(WS2_ERR_SYSTEM, "%s: cannot be written", o.figures);
+    ws2_cli_progress_begin(common, "steps", (o.rounds + 1) * steps);
+    for (int number = 0; number <= o.rounds; number++) {
+        struct dense_round *now = &round[number % 2];
+        char *name = name_of(number);
+        const struct ws2_train_options run = {.epochs = epochs,
+                                              .patience = o.patience,
+                                              .output = name,
+                                              .log = number == o.rounds ? o.log : NULL,
+                                              .resume = o.resume,
+                                              .report = report,
+                                              .context = &before};
+        dense_round_close(now);
+        must(dense_learn(now, nn, number, number ? &round[1 - number % 2] : NULL, &dense, data, &run, &error),
+             &error);
+        tell(table, number, now);
+        before += steps;
+        free(name);
+    }
+    ws2_cli_progress_end();
+    fprintf(stderr, "ws2-seg-train: estimated recall %.2f, false positives %.2f, IoU %.2f: %s\n",
+            round[o.rounds % 2].figures.recall, round[o.rounds % 2].figures.false_positives,
+            round[o.rounds % 2].figures.iou, verdict(&round[o.rounds % 2].figures));
+    if (table && fclose(table) != 0)
+        ws2_die_text(WS2_ERR_SYSTEM, "%s: cannot be written", o.figures);
+    dense_round_close(&round[0]);
+    dense_round_close(&round[1]);
+}
+
+int main(int argc, char **argv)
+{
+    struct ws2_error error = {0};
+    struct ws2_data data;
+    ws2_cli_version_line(nn_version());
+    struct ws2_common common = ws2_cli_begin(&program, argc, argv);
+    settle(&common);
+    struct nn *nn = network_context(&common, common.threads);
+    const struct ws2_data_options asked = data_options(&common);
+    must(ws2_data_open(&data, &asked, &error), &error);
+    o.pu.form = (enum ws2_pu_form)o.form;
+    find_prior(&data);
+    if (!o.check)
+        train(nn, &data, &common);
+    ws2_data_close(&data);
+    nn_close(nn);
+    return ws2_cli_end(NULL, 0);
+}

@@ -277,8 +277,7 @@ int main(int argc, char **argv)
         .reads = "rgb:u8[h,w,3] cam:f16[c,h,w] edges:f16[h,w] features:f16[n,h,w]",
         .adds = "cam:f16[c,h,w]",
         .examples = "  ws2-walk b1.cam.ws2 | ws2-coarse -t 0.3 | ws2-iou\n"
-                    "  ws2-affinity -w edges.safetensors b1.cam.ws2 | ws2-walk --affinity edge --preset irn "
-                    "-o b1.walk.ws2",
+                    "  ws2-affinity -w w.safetensors b1.cam.ws2 | ws2-walk --affinity edge -o b1.walk.ws2",
         .takes = WS2_TAKES_INPUT | WS2_TAKES_OUTPUT | WS2_TAKES_THREADS | WS2_TAKES_PROGRESS,
         .options = options,
     };

@@ -88,7 +88,8 @@ $(OUT)/post/$(METHOD)/maps/%.ws2:
 	@ws2-check --quick $@.part && mv $@.part $@
 $(OUT)/post/$(METHOD)/%.safetensors: | maps
 	@echo "train: $*"; mkdir -p $(@D)/seeds.$*
-	@for file in $(MAPS); do ws2-pick --keep rgb,seeds.$* --rename seeds.$*=seeds -o $(@D)/seeds.$*/$${file//\//.} $$file; done
+	@for name in $(TRAINED); do \
+	  ws2-pick --keep rgb,seeds.$* --rename seeds.$*=seeds -o $(@D)/seeds.$*/$${name//\//.}.ws2 $(@D)/maps/$$name.ws2; done
 	@ws2-train --method affinity --affinity $* --init $(weights) $(AFFINITY) --device $(DEVICE) -j $(JOBS) --resume \
 	  --log $(basename $@).tsv -o $@ $(@D)/seeds.$*/*.ws2
 	@rm -r $(@D)/seeds.$*

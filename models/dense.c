@@ -144,8 +144,9 @@ static int find_cuts(const struct work *w, const struct dense_round *last, struc
     low = isnan(w->options->low) ? low : w->options->low;
     high = isnan(w->options->high) ? high : w->options->high;
     const int status = ws2_scores_measure(&scores, w->nn, &net, w->data->train, w->error);
-    l->low = ws2_scores_quantile(&scores, WS2_CLASS_BEFORE, low);
-    l->high = ws2_scores_quantile(&scores, WS2_CLASS_BEFORE, high);
+    /* Where many score next to nothing the quantile is 0, and nothing lies below: they are wanted. */
+    l->low = fmax(ws2_scores_quantile(&scores, WS2_CLASS_BEFORE, low), 1.0 / WS2_SCORE_BINS);
+    l->high = fmax(ws2_scores_quantile(&scores, WS2_CLASS_BEFORE, high), l->low); /* never both */
     l->teacher = &last->fpn;
     return status;
 }

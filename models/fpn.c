@@ -109,8 +109,11 @@ static int read_info(struct fpn_info *info, const struct nn_weights *weights, st
     info->size = size ? atoi(size) : 0;
     if (info->size < 1 || info->size > 65535)
         return bad_meta("size", size, error);
-    info->threshold = threshold ? atof(threshold) : NAN;
-    return info->threshold >= 0 && info->threshold <= 1 ? WS2_OK : bad_meta("threshold", threshold, error);
+    char *end = NULL;
+    info->threshold = threshold ? strtod(threshold, &end) : NAN;
+    return end && end != threshold && !*end && info->threshold >= 0 && info->threshold <= 1
+               ? WS2_OK
+               : bad_meta("threshold", threshold, error);
 }
 
 int fpn_read(struct fpn *fpn, struct nn *nn, const char *path, struct ws2_error *error)

@@ -129,12 +129,12 @@ static int list_clip(struct ws2_loader *loader, int i, bool bg, struct ws2_error
     return status < 0 ? ws2_fail(error, status, "out of memory") : WS2_OK;
 }
 
-/* Must there be samples of every class? What learns from seeds asks for none, unless they are to be balanced or a belt is
- * drawn from either camera. */
+/* Must there be samples of every class? What learns from seeds asks for none, unless they are to be balanced or come in turn,
+ * or a belt is drawn from either camera. */
 static bool needs_classes(const struct ws2_loader_options *o)
 {
     const bool belts = o->background == WS2_BACKGROUND_REMOVE && o->fill == WS2_FILL_BELT;
-    return !o->seeds || o->balance || belts;
+    return !o->seeds || o->balance || o->dense || belts;
 }
 
 static int list_samples(struct ws2_loader *loader, const bool *use, struct ws2_error *error)
@@ -561,9 +561,9 @@ static int check_options(const struct ws2_loader_options *o, struct ws2_error *e
     if ((o->triplets || o->seeds) && (o->cells < 1 || o->cells > o->size))
         return ws2_fail(error, WS2_ERR_USAGE, "flow or seeds for maps of %d cells a side", o->cells);
     if (o->dense && (o->triplets || o->classes != 2 || o->background != WS2_BACKGROUND_REMOVE ||
-                     o->fill != WS2_FILL_MEAN || o->balance))
+                     o->fill != WS2_FILL_MEAN || o->balance || o->jitter != 0 || o->hue != 0))
         return ws2_fail(error, WS2_ERR_USAGE,
-                        "dense samples are single frames of two classes on the mean colour");
+                        "dense samples are single frames of two classes on the mean colour, without jitter");
     if (o->transpose && !o->dense)
         return ws2_fail(error, WS2_ERR_USAGE, "only dense samples are transposed");
     if (o->triplets && o->seeds)

@@ -85,9 +85,11 @@ static int measure_batch(struct ws2_scores *scores, struct nn *nn, const struct 
     const int status = nn_check(nn, error);
     for (size_t i = 0; status >= 0 && i < count; i++) {
         const int64_t camera = batch->label[i / pixels];
-        const int bin = (int)(p[i] * WS2_SCORE_BINS);
         if (!batch->keep[i] || camera > WS2_CLASS_BEFORE)
             continue;
+        if (!isfinite(p[i]))
+            return ws2_fail(error, WS2_ERR_MODEL, "the network's scores are not finite");
+        const int bin = (int)(p[i] * WS2_SCORE_BINS);
         scores->count[camera][bin < WS2_SCORE_BINS ? bin : WS2_SCORE_BINS - 1]++;
         scores->pixels[camera]++;
     }
@@ -150,10 +152,10 @@ struct ws2_pu_figures ws2_pu_judge(const struct ws2_scores *scores, double prior
 double ws2_pu_threshold(const struct ws2_scores *scores, double prior)
 {
     int best = WS2_SCORE_BINS / 2;
-    double most = -1;
+    double most = 0;
     for (int bin = 1; bin < WS2_SCORE_BINS; bin++) {
         const struct ws2_pu_figures f = judge(scores, prior, bin);
-        const double iou = f.recall > 1 ? f.iou / f.recall : f.iou;
+        const double wrong = prior * f.after, iou = fmin(f.before - wrong, 1 - prior) / (1 - prior + wrong);
         if (iou > most) {
             most = iou;
             best = bin;

@@ -346,7 +346,7 @@ struct ws2_pu_figures {
     double recall, false_positives, iou;
 };
 struct ws2_pu_figures ws2_pu_judge(const struct ws2_scores *scores, double prior, double threshold);
-/* The threshold with the largest iou, recall counting as 1 at most; the lowest of equal ones. */
+/* The threshold with the largest iou, recall counting as 1 at most; the lowest of equal ones; 1/2 where none is above 0. */
 double ws2_pu_threshold(const struct ws2_scores *scores, double prior);
 
 /* ---- optimiser and schedule ------------------------------------------------------------------------------- */

@@ -1,4 +1,6 @@
 /* Clips and the loader: what is held back, which samples an epoch has in which order, and what is refused. */
+#include <stdlib.h>
+
 #include "clips_help.h"
 
 static void clips_and_split(void **state)
@@ -59,6 +61,7 @@ static void clips_refused(void **state)
 struct epoch_copy {
     uint8_t rgb[64][SIDE * SIDE * 3];
     uint8_t seeds[64][SIDE * SIDE]; /* of the batch's cells, one after the other */
+    uint8_t keep[64][SIDE * SIDE];
     int64_t label[64];
     int count, batches;
 };
@@ -75,6 +78,8 @@ static void run_epoch(struct ws2_loader *loader, int64_t epoch, struct epoch_cop
         const size_t cells = (size_t)(batch.cells * batch.cells);
         for (int i = 0; batch.seeds && i < batch.count; i++)
             memcpy(copy->seeds[copy->count + i], batch.seeds + (size_t)i * cells, cells);
+        if (batch.keep)
+            memcpy(copy->keep[copy->count], batch.keep, (size_t)batch.count * sizeof copy->keep[0]);
         memcpy(&copy->label[copy->count], batch.label, (size_t)batch.count * sizeof copy->label[0]);
         copy->count += batch.count;
         copy->batches++;
@@ -375,6 +380,271 @@ static void loader_seeds_refusals(void **state)
     expect_refusal(names, 1, &o, WS2_ERR_USAGE, "triplets");
 }
 
+/* ---- dense samples ---------------------------------------------------------------------------------------- */
+
+static struct ws2_loader_options dense_options(bool training)
+{
+    struct ws2_loader_options o = loader_options(2, training);
+    o.dense = true;
+    o.fill = WS2_FILL_MEAN;
+    o.jitter = o.hue = 0;
+    o.flip_x = o.flip_y = false;
+    return o;
+}
+
+/* One epoch; what is not on the belt has no colour. */
+static void dense_epoch(const char *const *names, int count, const struct ws2_loader_options *o,
+                        struct epoch_copy *copy)
+{
+    seeds_epoch(names, count, o, copy);
+    for (int i = 0; i < copy->count; i++)
+        for (int p = 0; p < SIDE * SIDE; p++) {
+            const uint8_t *c = copy->rgb[i] + 3 * p;
+            assert_true(copy->keep[i][p] <= 1);
+            assert_true(copy->keep[i][p] || (c[0] == 124 && c[1] == 116 && c[2] == 104));
+        }
+}
+
+static const char *const few_after[] = {"b.ws2", "a1.ws2"}; /* 18 before, 5 after */
+
+/* Which sample of a whole pass this picture is; -1: none. */
+static int find_sample(const struct epoch_copy *all, const uint8_t *rgb)
+{
+    for (int i = 0; i < all->count; i++)
+        if (memcmp(all->rgb[i], rgb, sizeof all->rgb[i]) == 0)
+            return i;
+    return -1;
+}
+
+/* Validation shows every sample once, both cameras evenly mixed, and on the belt what fg says. */
+static void loader_dense_validation(void **state)
+{
+    (void)state;
+    static struct epoch_copy copy, again, whole;
+    const struct ws2_loader_options o = dense_options(false);
+    dense_epoch(few_after, 2, &o, &copy);
+    dense_epoch(few_after, 2, &o, &again);
+    assert_memory_equal(&copy, &again, sizeof copy);
+    assert_int_equal(copy.count, 23);
+    int before = 0;
+    for (int i = 0; i < copy.count; i++) {
+        int items = 0;
+        before += copy.label[i] == WS2_CLASS_BEFORE;
+        assert_true(abs(23 * before - 18 * (i + 1)) < 23);
+        assert_int_equal(find_sample(&copy, copy.rgb[i]), i);
+        for (int p = 0; p < SIDE * SIDE; p++) {
+            const int colour = copy.rgb[i][3 * p + (copy.label[i] == WS2_CLASS_BEFORE ? 0 : 2)];
+            assert_int_equal(copy.keep[i][p], colour >= 200);
+            items += copy.keep[i][p];
+        }
+        assert_int_equal(items, 25);
+    }
+    assert_int_equal(before, 18);
+    struct ws2_loader_options plain = loader_options(2, false);
+    plain.fill = WS2_FILL_MEAN;
+    seeds_epoch(few_after, 2, &plain, &whole);
+    assert_int_equal(whole.count, 23);
+    for (int i = 0; i < whole.count; i++)
+        assert_true(find_sample(&copy, whole.rgb[i]) >= 0);
+}
+
+/* Cameras take turns; the scarcer one's samples come again, each as often as the others. */
+static void loader_dense_turns(void **state)
+{
+    (void)state;
+    static struct epoch_copy all, copy;
+    const struct ws2_loader_options val = dense_options(false);
+    struct ws2_loader_options o = dense_options(true);
+    int last[20] = {0};
+    dense_epoch(few_after, 2, &val, &all);
+    for (o.seed = 0; o.seed < 3; o.seed++) {
+        int seen[23] = {0}, same = 0;
+        dense_epoch(few_after, 2, &o, &copy);
+        assert_int_equal(copy.count, 20);
+        for (int i = 0; i < copy.count; i++) {
+            const int sample = find_sample(&all, copy.rgb[i]);
+            assert_int_equal(copy.label[i], i % 2 ? WS2_CLASS_BEFORE : WS2_CLASS_AFTER);
+            assert_true(sample >= 0);
+            assert_int_equal(all.label[sample], copy.label[i]);
+            seen[sample]++;
+            same += sample == last[i];
+            last[i] = sample;
+        }
+        assert_true(same < 15); /* in another order each time */
+        for (int i = 0; i < 23; i++)
+            if (all.label[i] == WS2_CLASS_AFTER)
+                assert_int_equal(seen[i], 2);
+            else
+                assert_in_range(seen[i], 0, 1);
+    }
+}
+
+/* A picture of `bytes` bytes a pixel, mirrored left to right (bit 0), upside down (bit 1), then sides swapped (bit 2). */
+static void turn(const uint8_t *from, int bytes, int how, uint8_t *to)
+{
+    for (int y = 0; y < SIDE; y++)
+        for (int x = 0; x < SIDE; x++) {
+            const int v = how & 4 ? x : y, u = how & 4 ? y : x;
+            const int row = how & 2 ? SIDE - 1 - v : v, column = how & 1 ? SIDE - 1 - u : u;
+            memcpy(to + (y * SIDE + x) * bytes, from + (row * SIDE + column) * bytes, (size_t)bytes);
+        }
+}
+
+/* The picture is one of `all`, turned somehow, and its mask is turned with it: how, -1 where it is not. */
+static int find_turn(const struct epoch_copy *all, const uint8_t *rgb, const uint8_t *keep)
+{
+    static uint8_t turned[SIDE * SIDE * 3];
+    for (int i = 0; i < all->count; i++)
+        for (int how = 0; how < 8; how++) {
+            turn(all->rgb[i], 3, how, turned);
+            if (memcmp(turned, rgb, sizeof turned) != 0)
+                continue;
+            turn(all->keep[i], 1, how, turned);
+            return memcmp(turned, keep, SIDE * SIDE) == 0 ? how : -1;
+        }
+    return -1;
+}
+
+static const char *const most[] = {"b.ws2", "a0.ws2", "a1.ws2"}; /* 18 before, 12 after */
+
+static void loader_dense_turned(void **state)
+{
+    (void)state;
+    static struct epoch_copy all, copy;
+    const struct ws2_loader_options val = dense_options(false);
+    dense_epoch(most, 3, &val, &all);
+    for (int allowed = 0; allowed < 8; allowed++) { /* bits as in turn */
+        struct ws2_loader_options o = dense_options(true);
+        int seen[8] = {0};
+        o.flip_x = allowed & 1;
+        o.flip_y = allowed & 2;
+        o.transpose = allowed & 4;
+        for (o.seed = 0; o.seed < 4; o.seed++) {
+            dense_epoch(most, 3, &o, &copy);
+            for (int i = 0; i < copy.count; i++) {
+                const int how = find_turn(&all, copy.rgb[i], copy.keep[i]);
+                assert_true(how >= 0);
+                seen[how]++;
+            }
+        }
+        for (int how = 0; how < 8; how++)
+            assert_int_equal(seen[how] > 0, (how & ~allowed) == 0);
+    }
+}
+
+/* Seeds are turned with the picture. */
+static void loader_dense_seeds(void **state)
+{
+    (void)state;
+    static struct epoch_copy copy;
+    static const char *const names[] = {"sb.ws2", "sa.ws2"};
+    struct clip_options b = clip("sb.ws2", "b", WS2_ROLE_BEFORE, 20),
+                        a = clip("sa.ws2", "a", WS2_ROLE_AFTER, 20);
+    b.seeds = a.seeds = SEEDS_ITEM;
+    write_clips(&b, 1);
+    write_clips(&a, 1);
+    struct ws2_loader_options o = dense_options(true);
+    o.seeds = o.flip_x = o.flip_y = o.transpose = true;
+    o.cells = SIDE;
+    dense_epoch(names, 2, &o, &copy);
+    assert_int_equal(copy.count, 40);
+    assert_memory_equal(copy.seeds, copy.keep, sizeof copy.keep);
+    expect_refusal(names, 1, &o, WS2_ERR_INPUT, "no after frames");
+}
+
+/* What light did to an item: the mean gain of each channel (NaN where it is clipped), the least and most that was added. */
+struct change {
+    double gain[3];
+    int added[2];
+};
+
+static struct change compare_light(const struct epoch_copy *dark, const struct epoch_copy *lit, int picture)
+{
+    struct change out = {{0}, {255, -255}};
+    int n[3] = {0};
+    for (int i = 0; i < SIDE * SIDE * 3; i++) {
+        const int from = dark->rgb[picture][i], to = lit->rgb[picture][i];
+        if (!lit->keep[picture][i / 3] || to == 0 || to == 255)
+            continue;
+        out.gain[i % 3] += (double)to / from;
+        n[i % 3]++;
+        out.added[0] = out.added[0] < to - from ? out.added[0] : to - from;
+        out.added[1] = out.added[1] > to - from ? out.added[1] : to - from;
+    }
+    for (int c = 0; c < 3; c++)
+        out.gain[c] = n[c] == 25 ? out.gain[c] / n[c] : NAN;
+    return out;
+}
+
+/* One kind of light alone: the rest of the epoch is the same, and it varies as much as was asked for. */
+static void check_light(const struct epoch_copy *dark, const struct epoch_copy *lit,
+                        const struct ws2_light *light)
+{
+    double square = 0, differ = 0;
+    int n = 0;
+    assert_memory_equal(lit->keep, dark->keep, sizeof dark->keep);
+    assert_memory_equal(lit->label, dark->label, sizeof dark->label);
+    for (int i = 0; i < lit->count; i++) {
+        const struct change change = compare_light(dark, lit, i);
+        const double *gain = change.gain, added = change.added[0] / 255.0;
+        if (isnan(gain[0] + gain[1] + gain[2]))
+            continue;
+        differ = fmax(differ, fmax(fabs(gain[0] - gain[1]), fabs(gain[2] - gain[1])));
+        square += light->offset > 0 ? added * added : (gain[1] - 1) * (gain[1] - 1);
+        assert_true(light->offset == 0 || change.added[0] == change.added[1]);
+        n++;
+    }
+    assert_true(n > 15);
+    const double deviation = sqrt(square / n) / (light->channel + light->common + light->offset);
+    assert_true(deviation > 0.6 && deviation < 1.5);
+    assert_true(light->channel > 0 ? differ > 0.05 : light->common == 0 || differ < 0.02);
+}
+
+static void loader_dense_light(void **state)
+{
+    (void)state;
+    static const struct ws2_light kind[] = {{.channel = 0.05}, {.common = 0.05}, {.offset = 0.02}};
+    static struct epoch_copy dark, lit;
+    struct ws2_loader_options o = dense_options(true);
+    o.flip_x = o.flip_y = o.transpose = true;
+    dense_epoch(most, 3, &o, &dark);
+    for (int k = 0; k < 3; k++) {
+        o.light = kind[k];
+        dense_epoch(most, 3, &o, &lit);
+        check_light(&dark, &lit, &kind[k]);
+    }
+    o = dense_options(false); /* in validation nothing changes */
+    dense_epoch(most, 3, &o, &dark);
+    o.light = (struct ws2_light){0.5, 0.5, 0.5};
+    o.flip_x = o.flip_y = o.transpose = true;
+    dense_epoch(most, 3, &o, &lit);
+    assert_memory_equal(&lit, &dark, sizeof dark);
+}
+
+static void loader_dense_refusals(void **state)
+{
+    (void)state;
+    static const char *const names[] = {"b.ws2", "a0.ws2"}, *const one[] = {"a0.ws2"};
+    const struct ws2_loader_options good = dense_options(true);
+    struct ws2_loader_options bad[8], o = loader_options(2, true);
+    for (int i = 0; i < 8; i++)
+        bad[i] = good;
+    bad[0].classes = 3;
+    bad[1].triplets = true;
+    bad[1].cells = 4;
+    bad[2].background = WS2_BACKGROUND_KEEP;
+    bad[3].fill = WS2_FILL_BLACK;
+    bad[4].fill = WS2_FILL_BELT;
+    bad[5].balance = true;
+    bad[6].jitter = 0.1;
+    bad[7].hue = 0.1;
+    for (int i = 0; i < 8; i++)
+        expect_refusal(names, 2, &bad[i], WS2_ERR_USAGE, "dense samples are single frames of two classes");
+    o.transpose = true;
+    expect_refusal(names, 2, &o, WS2_ERR_USAGE, "only dense samples are transposed");
+    expect_refusal(one, 1, &good, WS2_ERR_INPUT, "no before frames");
+}
+
 static void grow(void **state)
 {
     (void)state;
@@ -410,6 +680,12 @@ int main(void)
         cmocka_unit_test(loader_seeds_grid),
         cmocka_unit_test(loader_seeds_mirror),
         cmocka_unit_test(loader_seeds_refusals),
+        cmocka_unit_test(loader_dense_validation),
+        cmocka_unit_test(loader_dense_turns),
+        cmocka_unit_test(loader_dense_turned),
+        cmocka_unit_test(loader_dense_seeds),
+        cmocka_unit_test(loader_dense_light),
+        cmocka_unit_test(loader_dense_refusals),
         cmocka_unit_test(grow),
     };
     return cmocka_run_group_tests(tests, make_belt, remove_folder);

@@ -89,6 +89,43 @@ static void recipes(void **state)
     nn_close(nn);
 }
 
+/* Pixels are learnt with AdamW, one rate for all layers, that falls to 0 by a cosine, whatever else is asked for. */
+static void dense_recipe(void **state)
+{
+    (void)state;
+    static const char *const name[] = {"body.weight", "bn.weight", "bn.bias", "classifier.weight"};
+    struct nn *nn = open_nn(NN_F32_MODE);
+    struct toy toy;
+    struct ws2_plan plan;
+    struct ws2_error error = {0};
+    toy_open(&toy, nn, 1, 3, true);
+    for (int i = 0; i < 4; i++) {
+        struct ws2_optimiser_options o = {WS2_OPTIMISER_AUTO, NAN, NAN, NAN};
+        const enum ws2_method method = i % 2 ? WS2_METHOD_ROUND : WS2_METHOD_PU;
+        o.optimiser = i < 2 ? WS2_OPTIMISER_AUTO : WS2_OPTIMISER_PAPER;
+        assert_int_equal(ws2_plan_make(&plan, &o, method, i == 1, toy.params, "classifier.*", &error), 0);
+        assert_true(plan.optim.kind == NN_ADAMW && plan.cosine && !plan.poly && plan.warmup == 0);
+        assert_int_equal(plan.epochs, 4);
+        for (int k = 0; k < 4; k++) {
+            const struct nn_param *param = nn_params_at(toy.params, nn_params_find(toy.params, name[k]));
+            assert_near(plan.optim.group[param->group].lr_scale, 1, 0);
+            assert_near(plan.optim.group[param->group].weight_decay, k == 2 ? 0 : 1e-3, 0);
+        }
+    }
+    assert_near(ws2_plan_rate(&plan, 0, 200), 1e-3, 0);
+    assert_near(ws2_plan_rate(&plan, 50, 200), 1e-3 * (2 + sqrt(2)) / 4, 1e-15);
+    assert_near(ws2_plan_rate(&plan, 100, 200), 5e-4, 1e-15);
+    assert_near(ws2_plan_rate(&plan, 199, 200), 1e-3 * (1 - cos(M_PI / 200)) / 2, 1e-15);
+    const struct ws2_optimiser_options asked = {WS2_OPTIMISER_AUTO, 0.02, 0.8, 0.5};
+    assert_int_equal(ws2_plan_make(&plan, &asked, WS2_METHOD_PU, false, toy.params, "classifier.*", &error),
+                     0);
+    assert_near(plan.lr, 0.02, 0);
+    assert_near(plan.optim.beta1, 0.8, 0);
+    assert_near(plan.optim.group[0].weight_decay, 0.5, 0);
+    nn_params_free(toy.params);
+    nn_close(nn);
+}
+
 /* ---- runs ------------------------------------------------------------------------------------------------- */
 
 struct watch {
@@ -267,9 +304,8 @@ static void memory_stays_flat(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(poly_steps),          cmocka_unit_test(recipes),
-        cmocka_unit_test(resumes_to_the_same), cmocka_unit_test(learns),
-        cmocka_unit_test(memory_stays_flat),
+        cmocka_unit_test(poly_steps),          cmocka_unit_test(recipes), cmocka_unit_test(dense_recipe),
+        cmocka_unit_test(resumes_to_the_same), cmocka_unit_test(learns),  cmocka_unit_test(memory_stays_flat),
     };
     return cmocka_run_group_tests(tests, make_belt, remove_folder);
 }

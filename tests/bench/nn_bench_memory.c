@@ -47,7 +47,8 @@ int main(void)
         return 1;
     }
     struct nn_params *params = nn_params_new(nn);
-    const struct resnet_options shape = {18, RESNET_STRIDE_16, RESNET_HEAD_MAPS, 3};
+    const struct resnet_options shape = {
+        .depth = 18, .stride = RESNET_STRIDE_16, .head = RESNET_HEAD_MAPS, .classes = 3};
     struct resnet *model = resnet_new(params, &shape);
     struct ws2_random random = ws2_random_make(0, 0);
     const struct ws2_optimiser_options optimiser = {WS2_OPTIMISER_SCRATCH, 1e-3, 0.9, 1e-4};

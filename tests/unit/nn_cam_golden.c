@@ -52,7 +52,7 @@ static void golden_net_open(struct golden_net *g, enum resnet_head head)
 {
     struct ws2_error error = {0};
     const struct nn_options options = {.device = NN_DEVICE_CPU, .precision = NN_F32_MODE, .threads = 1};
-    const struct resnet_options shape = {18, RESNET_STRIDE_32, head, 3};
+    const struct resnet_options shape = {.depth = 18, .stride = RESNET_STRIDE_32, .head = head, .classes = 3};
     assert_int_equal(nn_open(&g->nn, &options, &error), 0);
     g->params = nn_params_new(g->nn);
     g->net = resnet_new(g->params, &shape);

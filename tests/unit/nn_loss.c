@@ -212,8 +212,9 @@ static void puzzle_steps(void **state)
     struct ws2_plan plan;
     struct nn *nn = open_nn(NN_F64_MODE);
     struct nn_params *params = nn_params_new(nn);
-    struct resnet *net =
-        resnet_new(params, &(struct resnet_options){18, RESNET_STRIDE_16, RESNET_HEAD_MAPS, 3});
+    struct resnet *net = resnet_new(
+        params, &(struct resnet_options){
+                    .depth = 18, .stride = RESNET_STRIDE_16, .head = RESNET_HEAD_MAPS, .classes = 3});
     const struct ws2_classifier classifier = {net, params, 3, resnet_classify};
     struct ws2_loss_options o = {.method = WS2_METHOD_PUZZLE, .level = WS2_PUZZLE_CAM, .alpha = 2};
     const struct ws2_optimiser_options recipe = {WS2_OPTIMISER_PAPER, 1e-3, NAN, NAN};

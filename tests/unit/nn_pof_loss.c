@@ -52,8 +52,9 @@ static void pof_steps(void **state)
     struct ws2_plan plan;
     struct nn *nn = open_nn(NN_F64_MODE);
     struct nn_params *params = nn_params_new(nn);
-    struct resnet *model =
-        resnet_new(params, &(struct resnet_options){18, RESNET_STRIDE_16, RESNET_HEAD_MAPS, 3});
+    struct resnet *model = resnet_new(
+        params, &(struct resnet_options){
+                    .depth = 18, .stride = RESNET_STRIDE_16, .head = RESNET_HEAD_MAPS, .classes = 3});
     const struct ws2_classifier net = {model, params, 3, resnet_classify};
     const struct ws2_loss_options o = {.method = WS2_METHOD_POF, .alpha = 2, .beta = 6};
     const struct ws2_optimiser_options paper = {WS2_OPTIMISER_PAPER, 1e-3, NAN, NAN};
@@ -109,8 +110,9 @@ static void still(void **state)
     for (int i = 0; i < (nn_cpu_has_bf16() ? 3 : 2); i++) {
         struct nn *nn = open_nn(modes[i]);
         struct nn_params *params = nn_params_new(nn);
-        struct resnet *model =
-            resnet_new(params, &(struct resnet_options){18, RESNET_STRIDE_16, RESNET_HEAD_MAPS, 3});
+        struct resnet *model = resnet_new(
+            params, &(struct resnet_options){
+                        .depth = 18, .stride = RESNET_STRIDE_16, .head = RESNET_HEAD_MAPS, .classes = 3});
         const struct ws2_classifier net = {model, params, 3, resnet_classify};
         assert_int_equal(generator_fill(params, NULL), 0);
         nn_scope_begin(nn);

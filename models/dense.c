@@ -134,15 +134,20 @@ static int judge(const struct work *w, struct dense_round *round)
     return WS2_OK;
 }
 
+static void find_quantiles(const struct dense_options *options, double *low, double *high)
+{
+    dense_quantiles(options->pu.prior, low, high);
+    *low = isnan(options->low) ? *low : options->low;
+    *high = isnan(options->high) ? *high : options->high;
+}
+
 /* Where the last network's scores are cut, from the pictures that are learnt from. */
 static int find_cuts(const struct work *w, const struct dense_round *last, struct learner *l)
 {
     struct ws2_scores scores;
     const struct ws2_segmenter net = segmenter_of(&last->fpn);
     double low, high;
-    dense_quantiles(w->options->pu.prior, &low, &high);
-    low = isnan(w->options->low) ? low : w->options->low;
-    high = isnan(w->options->high) ? high : w->options->high;
+    find_quantiles(w->options, &low, &high);
     const int status = ws2_scores_measure(&scores, w->nn, &net, w->data->train, w->error);
     /* Where many score next to nothing the quantile is 0, and nothing lies below: they are wanted. */
     l->low = fmax(ws2_scores_quantile(&scores, WS2_CLASS_BEFORE, low), 1.0 / WS2_SCORE_BINS);
@@ -154,9 +159,13 @@ static int find_cuts(const struct work *w, const struct dense_round *last, struc
 static void describe(const struct work *w, const struct learner *l, struct ws2_meta *meta)
 {
     const struct ws2_pu_options *pu = &w->options->pu;
+    double low, high;
     ws2_meta_set(meta, "dense", "pu");
     ws2_meta_set(meta, "round", "%d", w->number);
     ws2_meta_set(meta, "prior", "%.4f", pu->prior);
+    find_quantiles(w->options, &low, &high);
+    if (w->number > 0)
+        ws2_meta_set(meta, "quantiles", "%.4g and %.4g", low, high);
     if (l->teacher)
         ws2_meta_set(meta, "loss", "balanced cross-entropy, wanted below %g, unwanted from %g", l->low,
                      l->high);
@@ -174,17 +183,32 @@ static void describe_network(const struct fpn *fpn, struct ws2_meta *meta)
         ws2_meta_set(meta, fact[i].key, "%s", fact[i].value);
 }
 
-/* The weights of the best epoch lie in `path`: into the network, judged, and with the threshold written to the output. */
-static int conclude(const struct work *w, struct dense_round *round, struct ws2_meta *meta, const char *path)
+/* The weights of a file and what they are good for. known: what the file must say of itself, but for what only learning
+ * tells; or NULL. */
+static int take(const struct work *w, struct dense_round *round, const char *path, struct ws2_meta *known)
 {
+    static const char *const told[] = {"loss", "threshold"};
     struct nn_weights *weights;
     int status = nn_weights_open(&weights, path, NULL, w->error);
     if (status < 0)
         return status;
-    status = nn_params_load(round->fpn.params, weights, &(struct nn_load_options){0}, NULL, w->error);
-    nn_weights_close(weights);
+    for (int i = 0; known && i < 2; i++) {
+        const char *value = nn_weights_meta(weights, told[i]);
+        if (i == 1 || w->number > 0)
+            ws2_meta_set(known, told[i], "%s", value ? value : "");
+    }
+    if (known)
+        status = ws2_meta_compare(known, weights, path, w->error);
     if (status >= 0)
-        status = judge(w, round);
+        status = nn_params_load(round->fpn.params, weights, &(struct nn_load_options){0}, NULL, w->error);
+    nn_weights_close(weights);
+    return status < 0 ? status : judge(w, round);
+}
+
+/* The weights of the best epoch lie in `path`: into the network, judged, and with the threshold written to the output. */
+static int conclude(const struct work *w, struct dense_round *round, struct ws2_meta *meta, const char *path)
+{
+    int status = take(w, round, path, NULL);
     if (status < 0)
         return status;
     describe_network(&round->fpn, meta);
@@ -205,7 +229,8 @@ static int learn(const struct work *w, const struct dense_round *last, struct de
         .params = round->fpn.params,
         .part = {last ? NULL : "before", last ? NULL : "wanted", last ? NULL : "negative"},
         .loss = last ? learn_round : learn_mixture};
-    int status = last ? find_cuts(w, last, &l) : WS2_OK;
+    const bool there = run.resume && access(run.output, R_OK) == 0;
+    int status = last && !there ? find_cuts(w, last, &l) : WS2_OK;
     run.loss.method = last ? WS2_METHOD_ROUND : WS2_METHOD_PU;
     if (status >= 0)
         status = ws2_plan_make(&run.plan, &w->options->rates, run.loss.method, false, round->fpn.params,
@@ -215,6 +240,8 @@ static int learn(const struct work *w, const struct dense_round *last, struct de
     describe(w, &l, &meta);
     if (status >= 0)
         status = ws2_train_describe(&meta, w->data->train, w->data->val, &run);
+    if (status >= 0 && there)
+        return take(w, round, run.output, &meta) < 0 ? w->error->status : WS2_TRAIN_DONE;
     run.meta = &meta;
     run.output = path;
     if (status >= 0)
@@ -235,10 +262,6 @@ int dense_learn(struct dense_round *round, struct nn *nn, int number, const stru
     const struct work w = {nn, number, options, data, run, error ? error : &own};
     char *path;
     *round = (struct dense_round){0};
-    if (run->resume && access(run->output, R_OK) == 0) {
-        const int status = fpn_read(&round->fpn, nn, run->output, w.error);
-        return status < 0 ? status : judge(&w, round) < 0 ? w.error->status : WS2_TRAIN_DONE;
-    }
     int status = fpn_open(&round->fpn, nn, &options->net, w.error);
     if (status >= 0)
         status = fpn_begin(&round->fpn, options->seed + (uint64_t)number, options->init, NULL, w.error);

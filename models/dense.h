@@ -45,8 +45,8 @@ int dense_shares(struct ws2_loader *loader, double share[2], struct ws2_error *e
 /*
  * Learns round `number`, 0 the first, of options that have a prior, from `last`, the round before (NULL for the first),
  * and leaves it in *round. run: output is the file of this round; epochs 0 is what the plan asks for; plan, loss and meta
- * are set here. Returns WS2_TRAIN_DONE or a status. A round whose file is there already
- * is read, not learnt, with run->resume.
+ * are set here. Returns WS2_TRAIN_DONE or a status. With run->resume a round whose file is there already is read, not
+ * learnt; all that decides the result must be as the file says.
  */
 int dense_learn(struct dense_round *round, struct nn *nn, int number, const struct dense_round *last,
                 const struct dense_options *options, const struct ws2_data *data,

@@ -111,7 +111,7 @@ static int read_info(struct fpn_info *info, const struct nn_weights *weights, st
         return bad_meta("size", size, error);
     char *end = NULL;
     info->threshold = threshold ? strtod(threshold, &end) : NAN;
-    return end && end != threshold && !*end && info->threshold >= 0 && info->threshold <= 1
+    return info->threshold >= 0 && info->threshold <= 1 && end > threshold && *end == '\0'
                ? WS2_OK
                : bad_meta("threshold", threshold, error);
 }

@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "cli/cli.h"
+#include "files.h"
 #include "models/dense.h"
 #include "network.h"
 
@@ -12,7 +12,7 @@ static struct {
     int backbone, reach, form, flip;
     int64_t size, batch, rounds, patience;
     double epochs, val_share, prior, low, high;
-    bool plain, resume, check;
+    bool resume, check;
     struct ws2_pu_options pu;
     struct ws2_light light;
     struct ws2_optimiser_options rates;
@@ -37,10 +37,11 @@ static const struct ws2_option options[] = {
     {"output", 'o', WS2_OPT_TEXT, &o.output, "FILE", "the weights, .safetensors", 0, 0, 0},
     {"prior", 0, WS2_OPT_TEXT, &o.prior_text, "auto|P", "share of wanted items before the sorter", 0, 0, 0},
     {"rounds", 0, WS2_OPT_INT, &o.rounds, "N", "of learning from what the last round is sure of", 0, 0, 16},
-    {"low", 0, WS2_OPT_REAL, &o.low, "Q", "quantile of scores below which all is wanted", 0, 0, 1},
-    {"high", 0, WS2_OPT_REAL, &o.high, "Q", "and above which it is unwanted", 0, 0, 1},
-    {"form", 0, WS2_OPT_CHOICE, &o.form, "absolute|kiryo", "of the loss where its estimate is negative", 0, 0,
-     0},
+    {"low", 0, WS2_OPT_REAL, &o.low, "Q", "quantile of scores below which all is wanted [0.775 prior]", 0, 0,
+     1},
+    {"high", 0, WS2_OPT_REAL, &o.high, "Q", "and from which all is unwanted [prior + 0.485 (1 - prior)]", 0,
+     0, 1},
+    {"form", 0, WS2_OPT_CHOICE, &o.form, "absolute|kiryo", "where the estimate is negative", 0, 0, 0},
     {"beta", 0, WS2_OPT_REAL, &o.pu.beta, "X", "kiryo: how negative it may get", 0, 0, 100},
     {"gamma", 0, WS2_OPT_REAL, &o.pu.gamma, "X", "kiryo: length of the step back", 0, 0, 100},
     {"backbone", 0, WS2_OPT_CHOICE, &o.backbone, "resnet18|resnet34|resnet50", "network", 0, 0, 0},
@@ -68,7 +69,7 @@ static const struct ws2_program program = {
     .name = "ws2-seg-train",
     .operands = "FILE...",
     .summary = "learn which pixels are unwanted from frames before and after the sorter",
-    .reads = "rgb:u8[h,w,3],fg:u8[h,w]",
+    .reads = "rgb:u8[h,w,3] fg:u8[h,w]",
     .examples = "  ws2-seg-train -o pu.safetensors *.fg.ws2\n"
                 "  ws2-seg-train --rounds 2 --prior 0.6 --figures pu.tsv -o pu.safetensors *.fg.ws2",
     .takes = WS2_TAKES_OPERANDS | WS2_TAKES_THREADS | WS2_TAKES_SEED | WS2_TAKES_DEVICE | WS2_TAKES_PROGRESS,
@@ -121,32 +122,45 @@ static void find_prior(struct ws2_data *data)
              100 * after, o.pu.prior, strcmp(o.prior_text, "auto") == 0 ? "" : ", as asked for");
 }
 
+/* Quantiles that were not asked for follow from the prior. */
+static void find_quantiles(void)
+{
+    double low, high;
+    dense_quantiles(o.pu.prior, &low, &high);
+    o.low = isnan(o.low) ? low : o.low;
+    o.high = isnan(o.high) ? high : o.high;
+    if (o.low > o.high)
+        ws2_die_text(WS2_ERR_USAGE, "--low %g is above --high %g", o.low, o.high);
+}
+
 static void settle(const struct ws2_common *common)
 {
     char *end;
     o.prior = strtod(o.prior_text, &end);
-    if (strcmp(o.prior_text, "auto") != 0 && (end == o.prior_text || *end || !(o.prior > 0 && o.prior < 1)))
-        ws2_die_text(WS2_ERR_USAGE, "--prior: '%s' is neither auto nor between 0 and 1", o.prior_text);
-    if (o.low > o.high)
-        ws2_die_text(WS2_ERR_USAGE, "--low %g is above --high %g", o.low, o.high);
     if (o.output == NULL)
         ws2_die_text(WS2_ERR_USAGE, "-o FILE is needed");
     if (common->operands == 0)
         ws2_die_text(WS2_ERR_USAGE, "no input files");
+    if (strcmp(o.prior_text, "auto") != 0 && (end == o.prior_text || *end || !(o.prior > 0 && o.prior < 1)))
+        ws2_die_text(WS2_ERR_USAGE, "--prior: '%s' is neither auto nor between 0 and 1", o.prior_text);
+    if (o.low > o.high)
+        ws2_die_text(WS2_ERR_USAGE, "--low %g is above --high %g", o.low, o.high);
     if (o.epochs != floor(o.epochs) && !isnan(o.epochs))
         ws2_die_text(WS2_ERR_USAGE, "--epochs: %g is not a whole number", o.epochs);
+    o.pu.form = (enum ws2_pu_form)o.form;
 }
 
 /* ---- what is known -------------------------------------------------------------------------------------------- */
 
+static const char plausible[] = "plausible";
+
 static const char *verdict(const struct ws2_pu_figures *f)
 {
     if (f->recall > 1.02)
-        return "recall above 1: the network tells the cameras apart; try --rounds 2, or frames of a flat "
-               "field";
+        return "recall above 1 cannot be: the network tells the cameras apart; try more --rounds";
     if (f->recall < 0.3)
         return "little is found: try more epochs or more clips";
-    return "plausible";
+    return plausible;
 }
 
 static void tell(FILE *table, int number, const struct dense_round *round)
@@ -154,10 +168,9 @@ static void tell(FILE *table, int number, const struct dense_round *round)
     const struct ws2_pu_figures *f = &round->figures;
     ws2_note("round %d: threshold %.3f, estimated recall %.3f, false positives %.3f, IoU %.3f: %s", number,
              round->fpn.info.threshold, f->recall, f->false_positives, f->iou, verdict(f));
-    if (table)
-        fprintf(table, "%d\t%.4f\t%.3f\t%.4f\t%.4f\t%.4f\t%.4f\t%.4f\t%s\n", number, o.pu.prior,
-                round->fpn.info.threshold, f->before, f->after, f->recall, f->false_positives, f->iou,
-                verdict(f));
+    fprintf(table, "%d\t%.4f\t%.3f\t%.4f\t%.4f\t%.4f\t%.4f\t%.4f\t%s\n", number, o.pu.prior,
+            round->fpn.info.threshold, f->before, f->after, f->recall, f->false_positives, f->iou,
+            verdict(f));
 }
 
 /* ---- rounds --------------------------------------------------------------------------------------------------- */
@@ -188,28 +201,52 @@ static char *name_of(int number)
     return name;
 }
 
+static struct dense_options dense_options(const struct ws2_common *common)
+{
+    return (struct dense_options){.net = {.depth = depths[o.backbone],
+                                          .reach = reaches[o.reach],
+                                          .size = (int)o.size,
+                                          .threshold = 0.5},
+                                  .init = strcmp(o.init, "none") == 0 ? NULL : o.init,
+                                  .seed = (uint64_t)common->seed,
+                                  .pu = o.pu,
+                                  .rates = o.rates,
+                                  .low = o.low,
+                                  .high = o.high};
+}
+
+/* The weights that all rounds begin with, and the files at the end, are tried before anything is read. */
+static void try_files(struct nn *nn, const struct ws2_common *common)
+{
+    struct ws2_error error = {0};
+    const struct dense_options dense = dense_options(common);
+    struct nn_load_report report = {0};
+    struct fpn fpn;
+    if (file_is_special(o.output))
+        ws2_die_text(WS2_ERR_SYSTEM, "%s: not a regular file", o.output);
+    const char *const path[] = {o.output, o.log, o.figures};
+    for (int i = 0; i < 3; i++)
+        if (path[i] && !file_is_special(path[i]))
+            file_try(path[i]);
+    must(fpn_open(&fpn, nn, &dense.net, &error), &error);
+    must(fpn_begin(&fpn, dense.seed, dense.init, &report, &error), &error);
+    if (dense.init)
+        ws2_note("%s: %s", dense.init, report.text);
+    fpn_close(&fpn);
+}
+
 static void train(struct nn *nn, struct ws2_data *data, const struct ws2_common *common)
 {
     struct ws2_error error = {0};
     struct dense_round round[2] = {0}; /* this one and the one before */
-    FILE *table = o.figures ? fopen(o.figures, "we") : NULL;
-    const struct dense_options dense = {.net = {.depth = depths[o.backbone],
-                                                .reach = reaches[o.reach],
-                                                .size = (int)o.size,
-                                                .threshold = 0.5},
-                                        .init = strcmp(o.init, "none") == 0 ? NULL : o.init,
-                                        .seed = (uint64_t)common->seed,
-                                        .pu = o.pu,
-                                        .rates = o.rates,
-                                        .low = o.low,
-                                        .high = o.high};
+    char *text = NULL;
+    size_t size;
+    FILE *table = ws2_must(open_memstream(&text, &size));
+    const struct dense_options dense = dense_options(common);
     const int64_t epochs = isnan(o.epochs) ? 4 : (int64_t)o.epochs,
                   steps = epochs * ws2_loader_steps(data->train);
     int64_t before = 0;
-    if (o.figures &&
-        (table == NULL ||
-         fputs("round\tprior\tthreshold\tbefore\tafter\trecall\tfalse_positives\tiou\tverdict\n", table) < 0))
-        ws2_die_text(WS2_ERR_SYSTEM, "%s: cannot be written", o.figures);
+    fputs("round\tprior\tthreshold\tbefore\tafter\trecall\tfalse_positives\tiou\tverdict\n", table);
     ws2_cli_progress_begin(common, "steps", (o.rounds + 1) * steps);
     for (int number = 0; number <= o.rounds; number++) {
         struct dense_round *now = &round[number % 2];
@@ -229,11 +266,15 @@ static void train(struct nn *nn, struct ws2_data *data, const struct ws2_common 
         free(name);
     }
     ws2_cli_progress_end();
-    fprintf(stderr, "ws2-seg-train: estimated recall %.2f, false positives %.2f, IoU %.2f: %s\n",
-            round[o.rounds % 2].figures.recall, round[o.rounds % 2].figures.false_positives,
-            round[o.rounds % 2].figures.iou, verdict(&round[o.rounds % 2].figures));
-    if (table && fclose(table) != 0)
-        ws2_die_text(WS2_ERR_SYSTEM, "%s: cannot be written", o.figures);
+    const struct ws2_pu_figures *f = &round[o.rounds % 2].figures;
+    if (strcmp(verdict(f), plausible) != 0)
+        ws2_warn("estimated recall %.2f, false positives %.2f, IoU %.2f: %s", f->recall, f->false_positives,
+                 f->iou, verdict(f));
+    if (fclose(table) != 0)
+        ws2_must(NULL);
+    if (o.figures)
+        file_write(o.figures, text);
+    free(text);
     dense_round_close(&round[0]);
     dense_round_close(&round[1]);
 }
@@ -247,9 +288,10 @@ int main(int argc, char **argv)
     settle(&common);
     struct nn *nn = network_context(&common, common.threads);
     const struct ws2_data_options asked = data_options(&common);
+    try_files(nn, &common);
     must(ws2_data_open(&data, &asked, &error), &error);
-    o.pu.form = (enum ws2_pu_form)o.form;
     find_prior(&data);
+    find_quantiles();
     if (!o.check)
         train(nn, &data, &common);
     ws2_data_close(&data);

@@ -108,10 +108,12 @@ static int work(void *context, struct ws2_record *record, int worker, struct ws2
         return status;
     const int64_t h = rgb.shape.dim[0], w = rgb.shape.dim[1];
     const struct ws2_shape plane = ws2_shape_2(h, w), planes = ws2_shape_3(job->classes, h, w);
-    if (rgb.shape.dim[2] != 3 || (job->masked && !ws2_shape_equal(&fg.shape, &plane)))
+    if (rgb.shape.dim[2] != 3)
+        return ws2_fail(error, WS2_ERR_INPUT, "tensor 'rgb' is %s", ws2_shape_text(&rgb.shape, a, sizeof a));
+    if (job->masked && !ws2_shape_equal(&fg.shape, &plane))
         return ws2_fail(error, WS2_ERR_INPUT, "tensor 'rgb' is %s, '%s' is %s",
                         ws2_shape_text(&rgb.shape, a, sizeof a), job->fg,
-                        job->masked ? ws2_shape_text(&fg.shape, b, sizeof b) : "not asked for");
+                        ws2_shape_text(&fg.shape, b, sizeof b));
     status = fpn_frame_run(&scratch->fpn, h, w, rgb.data, fg.data, job->tta, &scratch->frame, error);
     uint16_t *prob = status < 0 ? NULL : ws2_record_add(record, job->prob, WS2_F16, &planes, error);
     uint8_t *mask = prob ? ws2_record_add(record, job->mask, WS2_U8, &plane, error) : NULL;

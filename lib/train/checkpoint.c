@@ -68,8 +68,8 @@ int ws2_state_save(const struct ws2_state *state, const struct nn_params *params
     return status;
 }
 
-static int compare_meta(const struct nn_weights *file, const struct ws2_meta *meta, const char *path,
-                        struct ws2_error *error)
+int ws2_meta_compare(const struct ws2_meta *meta, const struct nn_weights *file, const char *path,
+                     struct ws2_error *error)
 {
     for (int i = 0; meta && i < meta->count; i++) {
         const char *found = nn_weights_meta(file, meta->entry[i].key);
@@ -107,7 +107,7 @@ int ws2_state_load(struct ws2_state *state, struct nn_params *params, struct nn_
     const struct nn_load_options options = {.prefix = NET_PREFIX};
     status = parse_state(state, file, path, error);
     if (status == WS2_OK)
-        status = compare_meta(file, meta, path, error);
+        status = ws2_meta_compare(meta, file, path, error);
     if (status == WS2_OK)
         status = nn_params_load(params, file, &options, NULL, error);
     if (status >= 0)

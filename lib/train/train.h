@@ -432,6 +432,10 @@ struct ws2_meta {
 /* Adds or replaces; WS2_ERR_USAGE when it does not fit. */
 int ws2_meta_set(struct ws2_meta *meta, const char *key, const char *format, ...) WS2_PRINTF(3, 4);
 
+/* That a file says the same in every entry, or WS2_ERR_USAGE: it is of another run and cannot be resumed. */
+int ws2_meta_compare(const struct ws2_meta *meta, const struct nn_weights *file, const char *path,
+                     struct ws2_error *error);
+
 /* Writes the parameters as they are, with meta, as .safetensors. */
 int ws2_checkpoint_save(const struct nn_params *params, const struct ws2_meta *meta, const char *path,
                         struct ws2_error *error);

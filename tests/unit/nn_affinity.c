@@ -11,33 +11,12 @@
 
 #include "folder_help.h"
 #include "generator.h"
-#include "golden.h"
 #include "image/image.h"
 #include "mask/mask.h"
 #include "models/learner.h"
+#include "modes_help.h"
 
 #define FIXTURE "tests/golden/affinity.safetensors"
-
-static const struct nn_options modes[] = {
-    {.device = NN_DEVICE_CPU, .precision = NN_F64_MODE, .threads = 1},
-    {.device = NN_DEVICE_CPU, .precision = NN_F32_MODE, .layout = NN_LAYOUT_CHANNELS_FIRST, .threads = 1},
-    {.device = NN_DEVICE_CPU, .precision = NN_F32_MODE, .layout = NN_LAYOUT_CHANNELS_LAST, .threads = 1},
-};
-enum { MODES = sizeof modes / sizeof *modes };
-
-static void must_be_good(int status, const struct ws2_error *error)
-{
-    if (status < 0)
-        fail_msg("%s", error->text);
-}
-
-static struct nn *open_nn(const struct nn_options *options)
-{
-    struct nn *nn;
-    struct ws2_error error = {0};
-    must_be_good(nn_open(&nn, options, &error), &error);
-    return nn;
-}
 
 static struct affinity_info info_of(enum affinity_kind kind, int cell, int size)
 {
@@ -101,30 +80,19 @@ static void test_networks(void **state)
     nn_weights_close(weights);
 }
 
-/* The fixture's numbers of a name; the caller frees them. */
-static double *read_golden(const char *name, size_t count)
-{
-    struct nn_weights *weights = golden_open(FIXTURE);
-    struct ws2_error error = {0};
-    double *out = ws2_calloc(count, sizeof *out);
-    must_be_good(nn_weights_read_f64(weights, nn_weights_find(weights, name), out, count, &error), &error);
-    nn_weights_close(weights);
-    return out;
-}
-
 static void compare_loss(int radius, const char *kind, const struct ws2_affinity_loss *loss,
                          const float *gradient, size_t count)
 {
     char name[64];
     snprintf(name, sizeof name, "loss.%d.%s", radius, kind);
-    double *want = read_golden(name, 4), largest = 0;
+    double *want = read_golden(FIXTURE, name, 4), largest = 0;
     const double have[] = {loss->mean[0], loss->mean[1], loss->mean[2], loss->total};
     for (int i = 0; i < 4; i++)
         if (!(fabs(have[i] - want[i]) <= 1e-6 * fabs(want[i])))
             fail_msg("%s: %.9g is not %.9g", name, have[i], want[i]);
     free(want);
     snprintf(name, sizeof name, "gradient.%d.%s", radius, kind);
-    want = read_golden(name, count);
+    want = read_golden(FIXTURE, name, count);
     for (size_t i = 0; i < count; i++)
         largest = fmax(largest, fabs(want[i]));
     assert_true(largest > 1e-4);
@@ -654,7 +622,7 @@ static void test_edges_of_a_frame(void **state)
 {
     (void)state;
     uint8_t rgb[64 * 64 * 3];
-    double *logit = read_golden("edges", 2 * 16 * 16);
+    double *logit = read_golden(FIXTURE, "edges", 2 * 16 * 16);
     struct affinity affinity;
     struct affinity_frame frame = {NULL};
     generator_image("image", rgb, sizeof rgb);

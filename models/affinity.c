@@ -152,12 +152,6 @@ int affinity_begin(struct affinity *a, uint64_t seed, const char *path, struct n
     return status;
 }
 
-static int bad_meta(const char *key, const char *value, struct ws2_error *error)
-{
-    return ws2_fail(error, WS2_ERR_MODEL, "the file says '%s' is '%.60s', which is not known", key,
-                    value ? value : "");
-}
-
 static int read_info(struct affinity_info *info, const struct nn_weights *weights, struct ws2_error *error)
 {
     const char *kind = nn_weights_meta(weights, "affinity"), *backbone = nn_weights_meta(weights, "backbone"),
@@ -167,16 +161,17 @@ static int read_info(struct affinity_info *info, const struct nn_weights *weight
         return ws2_fail(error, WS2_ERR_MODEL,
                         "these weights know no affinities; ws2-train --method affinity makes such");
     if (strcmp(kind, "features") != 0 && strcmp(kind, "edges") != 0)
-        return bad_meta("affinity", kind, error);
+        return classifier_bad_fact("affinity", kind, error);
     info->kind = strcmp(kind, "edges") == 0 ? AFFINITY_EDGES : AFFINITY_FEATURES;
     info->depth = backbone ? classifier_depth(backbone) : 0;
     if (info->depth == 0)
-        return bad_meta("backbone", backbone, error);
+        return classifier_bad_fact("backbone", backbone, error);
     info->cell = cell ? atoi(cell) : 0;
     if (!has_cell(info))
-        return bad_meta("cell", cell, error);
+        return classifier_bad_fact("cell", cell, error);
     info->size = size ? atoi(size) : 0;
-    return info->size < 1 || info->size > WS2_IMAGE_SIDE_MAX ? bad_meta("size", size, error) : WS2_OK;
+    return info->size < 1 || info->size > WS2_IMAGE_SIDE_MAX ? classifier_bad_fact("size", size, error)
+                                                             : WS2_OK;
 }
 
 int affinity_read(struct affinity *a, struct nn *nn, const char *path, struct ws2_error *error)

@@ -99,7 +99,7 @@ static int guess(struct classifier_info *info, const struct nn_weights *weights,
     return WS2_OK;
 }
 
-static int bad_meta(const char *key, const char *value, struct ws2_error *error)
+int classifier_bad_fact(const char *key, const char *value, struct ws2_error *error)
 {
     return ws2_fail(error, WS2_ERR_MODEL, "the file says '%s' is '%.60s', which is not known", key,
                     value ? value : "");
@@ -112,11 +112,11 @@ static int parse_classes(struct classifier_info *info, const char *names, struct
     while (*p) {
         const size_t n = strcspn(p, ",");
         if (n == 0 || n >= sizeof info->class_name[0] || info->net.classes == CLASSIFIER_CLASSES_MAX)
-            return bad_meta("class_names", names, error);
+            return classifier_bad_fact("class_names", names, error);
         snprintf(info->class_name[info->net.classes++], sizeof info->class_name[0], "%.*s", (int)n, p);
         p += n + (p[n] == ',');
     }
-    return info->net.classes >= 2 ? WS2_OK : bad_meta("class_names", names, error);
+    return info->net.classes >= 2 ? WS2_OK : classifier_bad_fact("class_names", names, error);
 }
 
 static const char *const fill_name[] = {"black", "mean", "belt"};
@@ -129,23 +129,23 @@ static int from_meta(struct classifier_info *info, const struct nn_weights *weig
                *fill = nn_weights_meta(weights, "fill");
     info->net.depth = classifier_depth(backbone);
     if (info->net.depth == 0)
-        return bad_meta("backbone", backbone, error);
+        return classifier_bad_fact("backbone", backbone, error);
     if (stride == NULL || (strcmp(stride, "32") != 0 && strcmp(stride, "16") != 0))
-        return bad_meta("stride", stride, error);
+        return classifier_bad_fact("stride", stride, error);
     info->net.stride = strcmp(stride, "16") == 0 ? RESNET_STRIDE_16 : RESNET_STRIDE_32;
     if (head == NULL || (strcmp(head, "fc") != 0 && strcmp(head, "maps") != 0))
-        return bad_meta("head", head, error);
+        return classifier_bad_fact("head", head, error);
     info->net.head = strcmp(head, "maps") == 0 ? RESNET_HEAD_MAPS : RESNET_HEAD_FC;
     if (probability == NULL || (strcmp(probability, "softmax") != 0 && strcmp(probability, "sigmoid") != 0))
-        return bad_meta("probability", probability, error);
+        return classifier_bad_fact("probability", probability, error);
     info->exclusive = strcmp(probability, "softmax") == 0;
     info->size = size ? atoi(size) : 0;
     if (info->size < 1 || info->size > 65535)
-        return bad_meta("size", size, error);
+        return classifier_bad_fact("size", size, error);
     info->fill = CLASSIFIER_FILL_BLACK;
     while (fill && strcmp(fill, fill_name[info->fill]) != 0)
         if (++info->fill > CLASSIFIER_FILL_BELT)
-            return bad_meta("fill", fill, error);
+            return classifier_bad_fact("fill", fill, error);
     return parse_classes(info, nn_weights_meta(weights, "class_names"), error);
 }
 

@@ -90,6 +90,8 @@ struct classifier_fact {
     const char *key;
     char value[96];
 };
+/* WS2_ERR_MODEL: metadata that no network of this kind has; value may be NULL. */
+int classifier_bad_fact(const char *key, const char *value, struct ws2_error *error);
 struct classifier_fact classifier_fact_text(const char *key, const char *value);
 struct classifier_fact classifier_fact_number(const char *key, double value); /* %g */
 int classifier_facts(const struct classifier *classifier, struct classifier_fact fact[CLASSIFIER_FACTS_MAX]);

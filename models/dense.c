@@ -134,24 +134,15 @@ static int judge(const struct work *w, struct dense_round *round)
     return WS2_OK;
 }
 
-static void find_quantiles(const struct dense_options *options, double *low, double *high)
-{
-    dense_quantiles(options->pu.prior, low, high);
-    *low = isnan(options->low) ? *low : options->low;
-    *high = isnan(options->high) ? *high : options->high;
-}
-
 /* Where the last network's scores are cut, from the pictures that are learnt from. */
 static int find_cuts(const struct work *w, const struct dense_round *last, struct learner *l)
 {
     struct ws2_scores scores;
     const struct ws2_segmenter net = segmenter_of(&last->fpn);
-    double low, high;
-    find_quantiles(w->options, &low, &high);
     const int status = ws2_scores_measure(&scores, w->nn, &net, w->data->train, w->error);
     /* Where many score next to nothing the quantile is 0, and nothing lies below: they are wanted. */
-    l->low = fmax(ws2_scores_quantile(&scores, WS2_CLASS_BEFORE, low), 1.0 / WS2_SCORE_BINS);
-    l->high = fmax(ws2_scores_quantile(&scores, WS2_CLASS_BEFORE, high), l->low); /* never both */
+    l->low = fmax(ws2_scores_quantile(&scores, WS2_CLASS_BEFORE, w->options->low), 1.0 / WS2_SCORE_BINS);
+    l->high = fmax(ws2_scores_quantile(&scores, WS2_CLASS_BEFORE, w->options->high), l->low); /* never both */
     l->teacher = &last->fpn;
     return status;
 }
@@ -159,13 +150,11 @@ static int find_cuts(const struct work *w, const struct dense_round *last, struc
 static void describe(const struct work *w, const struct learner *l, struct ws2_meta *meta)
 {
     const struct ws2_pu_options *pu = &w->options->pu;
-    double low, high;
     ws2_meta_set(meta, "dense", "pu");
     ws2_meta_set(meta, "round", "%d", w->number);
     ws2_meta_set(meta, "prior", "%.4f", pu->prior);
-    find_quantiles(w->options, &low, &high);
     if (w->number > 0)
-        ws2_meta_set(meta, "quantiles", "%.4g and %.4g", low, high);
+        ws2_meta_set(meta, "quantiles", "%.4g and %.4g", w->options->low, w->options->high);
     if (l->teacher)
         ws2_meta_set(meta, "loss", "balanced cross-entropy, wanted below %g, unwanted from %g", l->low,
                      l->high);
@@ -235,7 +224,6 @@ static int learn(const struct work *w, const struct dense_round *last, struct de
     if (status >= 0)
         status = ws2_plan_make(&run.plan, &w->options->rates, run.loss.method, false, round->fpn.params,
                                "logit*", w->error);
-    run.epochs = run.epochs > 0 ? run.epochs : run.plan.epochs;
     describe_network(&round->fpn, &meta);
     describe(w, &l, &meta);
     if (status >= 0)

@@ -24,14 +24,13 @@ struct dense_options {
     uint64_t seed;    /* round r begins with seed + r */
     struct ws2_pu_options pu;
     struct ws2_optimiser_options rates;
-    double low,
-        high; /* quantiles of scores before the sorter, low <= high within 0..1; NaN: dense_quantiles */
+    double low, high; /* quantiles of scores before the sorter, low <= high; see dense_quantiles */
 };
 
 /* 0.775 prior and prior + 0.485 (1 - prior): 0.40 and 0.75 at the prior of 0.515 that they were found with. */
 void dense_quantiles(double prior, double *low, double *high);
 
-/* One round. */
+/* One round. To be closed whatever dense_learn returned. */
 struct dense_round {
     struct fpn fpn;
     struct ws2_scores scores;      /* of the validation pictures */
@@ -44,7 +43,7 @@ int dense_shares(struct ws2_loader *loader, double share[2], struct ws2_error *e
 
 /*
  * Learns round `number`, 0 the first, of options that have a prior, from `last`, the round before (NULL for the first),
- * and leaves it in *round. run: output is the file of this round; epochs 0 is what the plan asks for; plan, loss and meta
+ * and leaves it in *round. run: output is the file of this round; plan, loss and meta
  * are set here. Returns WS2_TRAIN_DONE or a status. With run->resume a round whose file is there already is read, not
  * learnt; all that decides the result must be as the file says.
  */

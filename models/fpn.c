@@ -87,12 +87,6 @@ int fpn_begin(struct fpn *fpn, uint64_t seed, const char *path, struct nn_load_r
     return status;
 }
 
-static int bad_meta(const char *key, const char *value, struct ws2_error *error)
-{
-    return ws2_fail(error, WS2_ERR_MODEL, "the file says '%s' is '%.60s', which is not known", key,
-                    value ? value : "");
-}
-
 static int read_info(struct fpn_info *info, const struct nn_weights *weights, struct ws2_error *error)
 {
     const char *backbone = nn_weights_meta(weights, "backbone"), *reach = nn_weights_meta(weights, "reach"),
@@ -102,18 +96,18 @@ static int read_info(struct fpn_info *info, const struct nn_weights *weights, st
         return ws2_fail(error, WS2_ERR_MODEL, "these weights mark no pixels; ws2-seg-train makes such");
     info->depth = backbone ? classifier_depth(backbone) : 0;
     if (info->depth == 0)
-        return bad_meta("backbone", backbone, error);
+        return classifier_bad_fact("backbone", backbone, error);
     info->reach = reach ? atoi(reach) : 0;
     if (info->reach != 8 && info->reach != 16)
-        return bad_meta("reach", reach, error);
+        return classifier_bad_fact("reach", reach, error);
     info->size = size ? atoi(size) : 0;
     if (info->size < 1 || info->size > 65535)
-        return bad_meta("size", size, error);
+        return classifier_bad_fact("size", size, error);
     char *end = NULL;
     info->threshold = threshold ? strtod(threshold, &end) : NAN;
     return info->threshold >= 0 && info->threshold <= 1 && end > threshold && *end == '\0'
                ? WS2_OK
-               : bad_meta("threshold", threshold, error);
+               : classifier_bad_fact("threshold", threshold, error);
 }
 
 int fpn_read(struct fpn *fpn, struct nn *nn, const char *path, struct ws2_error *error)

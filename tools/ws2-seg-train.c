@@ -20,7 +20,7 @@ static struct {
     struct ws2_text_list validation;
 } o = {.size = 512,
        .batch = 16,
-       .epochs = NAN,
+       .epochs = 4,
        .rounds = 1,
        .low = NAN,
        .high = NAN,
@@ -47,7 +47,7 @@ static const struct ws2_option options[] = {
     {"backbone", 0, WS2_OPT_CHOICE, &o.backbone, "resnet18|resnet34|resnet50", "network", 0, 0, 0},
     {"reach", 0, WS2_OPT_CHOICE, &o.reach, "8|16", "its coarsest stride in pixels", 0, 0, 0},
     {"size", 0, WS2_OPT_INT, &o.size, "N", "side of the network's input", 0, 32, 8192},
-    {"epochs", 0, WS2_OPT_REAL, &o.epochs, "N", "passes over the data in each round [4]", 0, 1, 1e5},
+    {"epochs", 0, WS2_OPT_REAL, &o.epochs, "N", "passes over the data in each round", 0, 1, 1e5},
     {"batch", 0, WS2_OPT_INT, &o.batch, "N", "pictures per step", 0, 2, 4096},
     {"init", 0, WS2_OPT_TEXT, &o.init, "FILE", "pretrained weights, or none: seeded random ones", 0, 0, 0},
     {"lr", 0, WS2_OPT_REAL, &o.rates.lr, "X", "learning rate [0.001]", 0, 0, 100},
@@ -145,7 +145,7 @@ static void settle(const struct ws2_common *common)
         ws2_die_text(WS2_ERR_USAGE, "--prior: '%s' is neither auto nor between 0 and 1", o.prior_text);
     if (o.low > o.high)
         ws2_die_text(WS2_ERR_USAGE, "--low %g is above --high %g", o.low, o.high);
-    if (o.epochs != floor(o.epochs) && !isnan(o.epochs))
+    if (o.epochs != floor(o.epochs))
         ws2_die_text(WS2_ERR_USAGE, "--epochs: %g is not a whole number", o.epochs);
     o.pu.form = (enum ws2_pu_form)o.form;
 }
@@ -243,8 +243,7 @@ static void train(struct nn *nn, struct ws2_data *data, const struct ws2_common 
     size_t size;
     FILE *table = ws2_must(open_memstream(&text, &size));
     const struct dense_options dense = dense_options(common);
-    const int64_t epochs = isnan(o.epochs) ? 4 : (int64_t)o.epochs,
-                  steps = epochs * ws2_loader_steps(data->train);
+    const int64_t epochs = (int64_t)o.epochs, steps = epochs * ws2_loader_steps(data->train);
     int64_t before = 0;
     fputs("round\tprior\tthreshold\tbefore\tafter\trecall\tfalse_positives\tiou\tverdict\n", table);
     ws2_cli_progress_begin(common, "steps", (o.rounds + 1) * steps);

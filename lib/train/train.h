@@ -95,8 +95,9 @@ struct ws2_loader_options {
     double jitter;                /* brightness, contrast and saturation factors U[1-j, 1+j]: 0.3 */
     double hue;                   /* hue shift U[-h, h] turns: 0, the papers' code uses 0.1 */
     bool flip_x, flip_y;          /* mirror every second sample, by chance */
-    bool dense; /* for learning of pixels: a batch has `keep`, as many pictures of each camera in turn, the
-                                     scarcer one repeated, and light instead of jitter */
+    /* For learning of pixels: a batch has `keep`; in training the cameras take turns, the scarcer one repeated, and light
+     * varies instead of jitter; in validation both are evenly mixed. Two classes on the mean colour. */
+    bool dense;
     bool transpose;         /* swap rows and columns of every second sample, by chance */
     struct ws2_light light; /* of dense samples, in training */
     int64_t seed;
@@ -306,11 +307,10 @@ struct ws2_pu_options {
 /* Rank-0 tensors of the caller's scope. A camera without pixels in the batch has means of 0. */
 struct ws2_pu_terms {
     struct nn_tensor *total;
-    struct nn_tensor
-        *before; /* mean over before of softplus(-z): called unwanted, as they would like to be */
-    struct nn_tensor *wanted; /* mean over after of softplus(z): called wanted */
-    struct nn_tensor
-        *negative; /* before - prior * mean over after of softplus(-z): the risk on unwanted ones alone */
+    struct nn_tensor *before; /* B, mean over before of softplus(-z): what calling them unwanted costs */
+    struct nn_tensor *wanted; /* mean over after of softplus(z): what calling them wanted costs */
+    /* B - prior * mean over after of softplus(-z): the risk on unwanted ones alone, below 0 where learnt by heart */
+    struct nn_tensor *negative;
 };
 /* z [B,1,H,W], keep u8[B,H,W], label [B] of WS2_CLASS_BEFORE and WS2_CLASS_AFTER. */
 struct ws2_pu_terms ws2_pu_loss(struct nn *nn, struct nn_tensor *z, const uint8_t *keep, const int64_t *label,
@@ -324,9 +324,8 @@ struct nn_tensor *ws2_balanced_loss(struct nn *nn, struct nn_tensor *z, const fl
 /* How often which probability of being unwanted was given to pixels of each camera. */
 #define WS2_SCORE_BINS 1000
 struct ws2_scores {
-    int64_t count
-        [2]
-        [WS2_SCORE_BINS]; /* by WS2_CLASS_AFTER, WS2_CLASS_BEFORE; bin i: i/1000 <= p < (i+1)/1000, 1 in the last */
+    /* by WS2_CLASS_AFTER, WS2_CLASS_BEFORE; bin i: i/1000 <= p < (i+1)/1000, and 1 is in the last */
+    int64_t count[2][WS2_SCORE_BINS];
     int64_t pixels[2];
 };
 /* One pass over a loader that gives `keep`. */
@@ -404,10 +403,8 @@ struct ws2_tally {
 struct ws2_task {
     void *context; /* handed back */
     struct nn_params *params;
-    const char
-        *part[WS2_PARTS_MAX]; /* names of the loss's terms, columns loss_NAME of the log; NULL: no more */
-    bool
-        by_error; /* best is the lowest validation error rate, ties by the lower loss; else the lowest loss */
+    const char *part[WS2_PARTS_MAX]; /* the loss's terms, columns loss_NAME of the log; NULL: no more */
+    bool by_error; /* best: lowest validation error rate, ties by the lower loss; else the lowest loss */
     /* The loss of a batch, rank 0, in the caller's scope and grad mode; part[i]: its terms, those that the batch has. tally
      * is NULL in training. Errors stick to the context. */
     struct nn_tensor *(*loss)(void *context, const struct ws2_batch *batch, const struct ws2_moment *moment,
@@ -443,10 +440,10 @@ int ws2_checkpoint_save(const struct nn_params *params, const struct ws2_meta *m
 /* One row of the log. */
 struct ws2_epoch {
     int64_t epoch, steps; /* epochs done, steps done in all */
-    double loss,
-        part[WS2_PARTS_MAX]; /* means over the epoch's steps of the loss and its terms; NaN where none */
-    double val_loss, val_error,
-        val_accuracy;         /* error: mean over samples and classes of |1[p > 0.5] - y|, NaN: none */
+    /* means over the epoch's steps of the loss and of its terms; NaN where none */
+    double loss, part[WS2_PARTS_MAX];
+    /* error: mean over samples and classes of |1[p > 0.5] - y|; it and accuracy are NaN where classes are not learnt */
+    double val_loss, val_error, val_accuracy;
     double lr;                /* of the last step */
     double images_per_second; /* of the training part */
     bool best;
@@ -480,9 +477,10 @@ int ws2_train_describe(struct ws2_meta *meta, const struct ws2_loader *train, co
 enum { WS2_TRAIN_STOPPED, WS2_TRAIN_DONE };
 
 /*
- * Trains a task (whose parameters are initialised or loaded) on `train`, validating on `val` after each epoch. Returns WS2_TRAIN_DONE with the best weights under `output`, and
- * the state files gone; WS2_TRAIN_STOPPED after stop_epoch; or a status: a loss that is not finite is
- * WS2_ERR_MODEL. A run killed at any moment continues with `resume` to the same result.
+ * Trains a task (whose parameters are initialised or loaded) on `train`, validating on `val` after each epoch. Returns
+ * WS2_TRAIN_DONE with the best weights under `output`, and the state files gone; WS2_TRAIN_STOPPED after stop_epoch; or a
+ * status: a loss that is not finite is WS2_ERR_MODEL. A run killed at any moment continues with `resume` to the same
+ * result.
  */
 int ws2_task_run(struct nn *nn, const struct ws2_task *task, struct ws2_loader *train, struct ws2_loader *val,
                  const struct ws2_train_options *options, struct ws2_error *error);

@@ -60,12 +60,12 @@ static int watch(void *context, int64_t step, int64_t steps, double loss, double
 
 static struct dense_options rounds_options(void)
 {
-    return (struct dense_options){.net = {18, 8, 32, 0.25},
-                                  .seed = 5,
-                                  .pu = {0.5, WS2_PU_ABSOLUTE, 0, 1},
-                                  .rates = {WS2_OPTIMISER_AUTO, NAN, NAN, NAN},
-                                  .low = NAN,
-                                  .high = NAN};
+    struct dense_options options = {.net = {18, 8, 32, 0.25},
+                                    .seed = 5,
+                                    .pu = {0.5, WS2_PU_ABSOLUTE, 0, 1},
+                                    .rates = {WS2_OPTIMISER_AUTO, NAN, NAN, NAN}};
+    dense_quantiles(options.pu.prior, &options.low, &options.high);
+    return options;
 }
 
 /* A round of two epochs, `stop` of them now, in a context of its own or the last round's. */

@@ -124,8 +124,8 @@ static int check_params(const struct ws2_foreground_params *p, struct ws2_error 
     return WS2_OK;
 }
 
-static int check_values(const char *name, const float *value, int64_t count, float least, float most,
-                        struct ws2_error *error)
+int mask_check_values(const char *name, const float *value, int64_t count, float least, float most,
+                      struct ws2_error *error)
 {
     int64_t good = 0;
     for (int64_t i = 0; i < count; i++)
@@ -141,18 +141,18 @@ static int check_values(const char *name, const float *value, int64_t count, flo
 static int check_belt(const struct ws2_belt *belt, enum ws2_channels channels, struct ws2_error *error)
 {
     const int64_t pixels = belt->height * belt->width;
-    int status = check_values("luma", belt->luma, pixels, 0.0f, 255.0f, error);
+    int status = mask_check_values("luma", belt->luma, pixels, 0.0f, 255.0f, error);
     if (status == WS2_OK)
-        status = check_values("scale", belt->scale, pixels, 1e-6f, 1e6f, error);
+        status = mask_check_values("scale", belt->scale, pixels, 1e-6f, 1e6f, error);
     if (status == WS2_OK)
-        status = check_values("rgb", belt->rgb, 3 * pixels, 0.0f, 255.0f, error);
+        status = mask_check_values("rgb", belt->rgb, 3 * pixels, 0.0f, 255.0f, error);
     if (status == WS2_OK)
-        status = check_values("saturation", belt->saturation, 2, 0.0f, 255.0f, error);
+        status = mask_check_values("saturation", belt->saturation, 2, 0.0f, 255.0f, error);
     if (status != WS2_OK || channels == WS2_CHANNELS_LUMA)
         return status;
     if (belt->rgb_scale == NULL)
         return ws2_fail(error, WS2_ERR_INPUT, "the belt has no spread by channel");
-    return check_values("scale by channel", belt->rgb_scale, 3 * pixels, 1e-6f, 1e6f, error);
+    return mask_check_values("scale by channel", belt->rgb_scale, 3 * pixels, 1e-6f, 1e6f, error);
 }
 
 /* The band of levels that are belt, for one row. gain multiplies it. */

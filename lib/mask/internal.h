@@ -17,6 +17,10 @@ int mask_foreground_planes(const struct ws2_foreground *foreground, struct ws2_f
 /* Median of whole numbers of which there are bin[0 .. bins-1], as numpy.median has it; 0 for none. */
 double mask_counted_median(const int64_t *bin, int bins);
 
+/* WS2_ERR_INPUT, naming the value, where the belt's `name` holds one outside of least..most or that is no number. */
+int mask_check_values(const char *name, const float *value, int64_t count, float least, float most,
+                      struct ws2_error *error);
+
 /* The bits of a row at and above `width` in its last word are 0. */
 static inline uint64_t mask_tail(int64_t width)
 {

@@ -1,7 +1,7 @@
 /*
- * mask: binary masks. Bit planes with morphology, components and hole filling; the belt of one camera and the
+ * mask: binary masks. Bit planes with morphology, components and hole filling; the belt of one camera, the
  * mask of what lies on it (background removal: WS2 section 4, POF-CAM section 4.1; the numbers those papers
- * leave open are fields of ws2_foreground_params and ws2_belt_params).
+ * leave open are fields of ws2_foreground_params and ws2_belt_params) and the flat field it gives.
  *
  * Pixels are row-major, [h,w]; frames are packed RGB u8[h,w,3]. Results do not depend on the number of threads.
  * Functions return 0 or a ws2_status with the message in `error`. Objects belong to one thread at a time unless
@@ -168,6 +168,44 @@ struct ws2_apply {
 int ws2_foreground_apply(const struct ws2_foreground *foreground, struct ws2_foreground_scratch *scratch,
                          const struct ws2_apply *apply, const uint8_t *rgb, uint8_t *out,
                          struct ws2_error *error);
+
+/* ---- flat field ---------------------------------------------------------------------------------------------- */
+
+/*
+ * Frames of one camera as an evenly lit, grey belt would show them (METHODS 23.2): with B_c the background of channel c
+ * under a Gaussian,
+ *     I'_c(p) = I_c(p) * level / max(B_c(p), 4),   rounded (halves up), at most 255.
+ * Takes out gain, tint and vignette of the camera; what is added to all pixels and glare remain. A belt darker than 4
+ * grey levels counts as 4, so that black ones are not blown up to noise.
+ * The Gaussian is four boxes one after the other, in time that does not depend on sigma (Gwosdek et al., Theoretical
+ * foundations of Gaussian convolution by extended box filtering, 2011). Beyond the edge of the image nothing is looked at:
+ * what is left of the kernel is divided by its own weight.
+ */
+struct ws2_flat_params {
+    double
+        sigma; /* of the Gaussian, share of the height, 0..1e6; 0: none. In pixels four times a side is the most */
+    double level; /* of the belt afterwards, grey levels, above 0 and at most 255 */
+};
+struct ws2_flat_params ws2_flat_defaults(void); /* 1/18, 100 */
+
+/* "sigma S, level L" with digits enough to be read back exactly; "none" for a level of 0, which stands for frames left as
+ * they are. Returns text. */
+#define WS2_FLAT_TEXT 80
+const char *ws2_flat_text(const struct ws2_flat_params *params, char text[WS2_FLAT_TEXT]);
+/* The reverse. WS2_ERR_USAGE for any other text; params then stands for none. */
+int ws2_flat_parse(const char *text, struct ws2_flat_params *params);
+
+/* A belt turned into gains, 12 bytes a pixel. Constant after it is made: shared by all threads. Keeps nothing of the belt,
+ * of which only rgb is looked at: values outside of 0..255 are WS2_ERR_INPUT, parameters that make no sense
+ * WS2_ERR_USAGE. */
+struct ws2_flat;
+int ws2_flat_new(struct ws2_flat **flat, const struct ws2_belt *belt, const struct ws2_flat_params *params,
+                 struct ws2_error *error);
+void ws2_flat_free(struct ws2_flat *flat); /* NULL is fine */
+const struct ws2_flat_params *ws2_flat_settings(const struct ws2_flat *flat);
+/* out u8[h,w,3] from the frame rgb u8[h,w,3]; out may be rgb itself. Another size than that of the belt is WS2_ERR_INPUT. */
+int ws2_flat_apply(const struct ws2_flat *flat, int64_t height, int64_t width, const uint8_t *rgb,
+                   uint8_t *out, struct ws2_error *error);
 
 /* ---- estimating the belt ----------------------------------------------------------------------------------------- */
 

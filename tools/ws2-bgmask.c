@@ -1,116 +1,48 @@
-/* ws2-bgmask: frames and the belt of their camera -> foreground mask; --apply cuts items or belt out. */
+/* ws2-bgmask: frames and the belt of their camera -> foreground mask; --apply cuts items or belt out, or evens light. */
 #include <stdlib.h>
 #include <string.h>
+#include "belt.h"
 #include "foreground.h"
 #include "image/image.h"
 
-/* Name of the cut frame while the original is still in the record; cannot be in a stream that has it too. */
+/* Name of the new frame while the original is still in the record; cannot be in a stream that has it too. */
 #define CUT "rgb.cut"
 
 struct job {
     const char *belt, *in, *out;
     int apply, fill;
     struct ws2_apply cut;
+    struct ws2_flat_params even;
     struct foreground_values values;
     enum ws2_role role; /* of the belt */
     int64_t height, width;
     char digest[17];
     struct ws2_foreground *foreground;
+    struct ws2_flat *flat;                   /* of --apply flat */
     struct ws2_foreground_scratch **scratch; /* one for each worker, made on first use */
     const struct ws2_program *program;
     const struct ws2_common *common;
 };
 
-enum { APPLY_NOTHING, APPLY_ITEMS, APPLY_BELT };
+enum { APPLY_NOTHING, APPLY_ITEMS, APPLY_BELT, APPLY_FLAT };
 
 /* ---- the belt ----------------------------------------------------------------------------------------------- */
 
-/* A view of one tensor of the belt; h = 0 takes the size from it. */
-static float *belt_tensor(struct ws2_record *record, const char *name, int rank, int64_t h, int64_t w,
-                          struct ws2_error *error)
-{
-    struct ws2_tensor tensor;
-    if (ws2_record_want(record, name, WS2_F32, rank, &tensor, error) < 0)
-        return NULL;
-    const int64_t *dim = tensor.shape.dim;
-    if ((h != 0 && (dim[0] != h || dim[1] != w)) || (rank == 3 && dim[2] != 3)) {
-        char text[96];
-        ws2_fail(error, WS2_ERR_INPUT, "tensor '%s' is %s, which does not fit the belt", name,
-                 ws2_shape_text(&tensor.shape, text, sizeof text));
-        return NULL;
-    }
-    return (float *)tensor.data;
-}
-
-static int belt_view(struct job *job, struct ws2_record *record, struct ws2_belt *belt,
-                     struct ws2_error *error)
-{
-    struct ws2_tensor size, saturation;
-    if (ws2_record_want(record, "belt.luma", WS2_F32, 2, &size, error) < 0)
-        return error->status;
-    job->height = belt->height = size.shape.dim[0];
-    job->width = belt->width = size.shape.dim[1];
-    if (belt->height < 1 || belt->width < 1)
-        return ws2_fail(error, WS2_ERR_INPUT, "the belt is empty");
-    belt->luma = belt_tensor(record, "belt.luma", 2, belt->height, belt->width, error);
-    belt->scale = belt_tensor(record, "belt.scale", 2, belt->height, belt->width, error);
-    belt->rgb = belt_tensor(record, "belt.rgb", 3, belt->height, belt->width, error);
-    if (error->status == 0 && job->values.params.channels == WS2_CHANNELS_MAX) {
-        if (!ws2_record_has(record, "belt.scale.rgb"))
-            return ws2_fail(error, WS2_ERR_INPUT, "no tensor 'belt.scale.rgb': made without --channels max");
-        belt->rgb_scale = belt_tensor(record, "belt.scale.rgb", 3, belt->height, belt->width, error);
-    }
-    if (error->status == 0 &&
-        ws2_record_want(record, "belt.saturation", WS2_F32, 1, &saturation, error) == 1) {
-        if (saturation.shape.dim[0] != 2)
-            return ws2_fail(error, WS2_ERR_INPUT, "tensor 'belt.saturation' has not two values");
-        memcpy(belt->saturation, saturation.data, sizeof belt->saturation);
-    }
-    return error->status;
-}
-
-/* After the first record there is nothing but a good TAIL. */
-static void check_alone(const struct job *job, struct ws2_reader *reader, int got)
-{
-    struct ws2_record *more = ws2_record_new();
-    if (more == NULL)
-        ws2_die_text(WS2_ERR_SYSTEM, "out of memory");
-    const bool empty = got == 0;
-    if (got == 1)
-        got = ws2_reader_next(reader, more);
-    if (got == 0)
-        got = ws2_reader_next_segment(reader);
-    if (got < 0)
-        ws2_die(ws2_reader_error(reader));
-    if (empty || got == 1)
-        ws2_die_text(WS2_ERR_INPUT, "%s: %s", job->belt,
-                     empty ? "the stream is empty" : "more than one belt");
-    ws2_record_free(more);
-}
-
-/* Turns the only record of the file into thresholds; the tensors are not needed after that. */
+/* Turns the belt into thresholds, and gains where they are asked for; it is not needed after that. */
 static void load_belt(struct job *job)
 {
+    const struct ws2_foreground_params *params = &job->values.params;
     struct ws2_error error = {0};
-    struct ws2_reader *reader = ws2_cli_reader(job->common, job->belt);
-    struct ws2_record *record = ws2_record_new();
-    struct ws2_belt belt = {0};
-    if (record == NULL)
-        ws2_die_text(WS2_ERR_SYSTEM, "out of memory");
-    if (ws2_head_find(ws2_reader_head(reader), "belt.luma") == NULL)
-        ws2_die_text(WS2_ERR_INPUT, "%s: no tensor 'belt.luma': not made by ws2-median", job->belt);
-    const int got = ws2_reader_next(reader, record);
-    job->role = ws2_head_role(ws2_reader_head(reader));
-    check_alone(job, reader, got);
-    if (error.status == 0 && belt_view(job, record, &belt, &error) == 0 &&
-        ws2_foreground_new(&job->foreground, &belt, &job->values.params, &error) == 0)
-        ws2_belt_digest(&belt, job->digest);
-    if (error.status != 0) {
-        ws2_error_prefix(&error, "%s", job->belt);
-        ws2_die(&error);
-    }
-    ws2_record_free(record);
-    ws2_reader_close(reader);
+    struct belt_file file;
+    belt_open(&file, job->common, job->belt, params->channels == WS2_CHANNELS_MAX);
+    job->role = file.role;
+    job->height = file.belt.height;
+    job->width = file.belt.width;
+    memcpy(job->digest, file.digest, sizeof job->digest);
+    belt_must(&file, ws2_foreground_new(&job->foreground, &file.belt, params, &error), &error);
+    if (job->apply == APPLY_FLAT)
+        belt_must(&file, ws2_flat_new(&job->flat, &file.belt, &job->even, &error), &error);
+    belt_close(&file);
 }
 
 /* ---- the filter --------------------------------------------------------------------------------------------- */
@@ -135,14 +67,16 @@ static int begin(void *context, const struct ws2_head *in, struct ws2_head *out,
     return ws2_cli_history(job->program, job->common, out, job->digest);
 }
 
-/* Adds the cut frame, under its own name or in place of the original. */
-static int cut_frame(const struct job *job, struct ws2_record *record, struct ws2_foreground_scratch *scratch,
-                     const struct ws2_tensor *rgb, struct ws2_error *error)
+/* Adds the new frame, under its own name or in place of the original. */
+static int apply(const struct job *job, struct ws2_record *record, struct ws2_foreground_scratch *scratch,
+                 const struct ws2_tensor *rgb, struct ws2_error *error)
 {
     uint8_t *out = ws2_record_add(record, job->out ? job->out : CUT, WS2_U8, &rgb->shape, error);
     if (out == NULL)
         return error->status;
-    const int status = ws2_foreground_apply(job->foreground, scratch, &job->cut, rgb->data, out, error);
+    const int status = job->flat
+                           ? ws2_flat_apply(job->flat, job->height, job->width, rgb->data, out, error)
+                           : ws2_foreground_apply(job->foreground, scratch, &job->cut, rgb->data, out, error);
     if (status != 0 || job->out != NULL)
         return status;
     ws2_record_drop(record, job->in);
@@ -171,7 +105,7 @@ static int work(void *context, struct ws2_record *record, int worker, struct ws2
     uint8_t *fg = ws2_record_add(record, "fg", WS2_U8, &plane, error);
     if (fg == NULL || ws2_foreground_mask(job->foreground, scratch, rgb.data, fg, error) < 0)
         return error->status;
-    return job->apply == APPLY_NOTHING ? 0 : cut_frame(job, record, scratch, &rgb, error);
+    return job->apply == APPLY_NOTHING ? 0 : apply(job, record, scratch, &rgb, error);
 }
 
 static void finish_options(struct job *job)
@@ -179,7 +113,7 @@ static void finish_options(struct job *job)
     if (job->belt == NULL)
         ws2_die_text(WS2_ERR_USAGE, "no belt: name one made by ws2-median with -b FILE");
     if (job->out != NULL && job->apply == APPLY_NOTHING)
-        ws2_die_text(WS2_ERR_USAGE, "--out names the frame cut by --apply");
+        ws2_die_text(WS2_ERR_USAGE, "--out names the frame made by --apply");
     foreground_finish(&job->values);
     job->cut.what = job->apply == APPLY_BELT ? WS2_APPLY_BELT : WS2_APPLY_ITEMS;
     memcpy(job->cut.fill, ws2_fill_colour[job->fill], sizeof job->cut.fill);
@@ -188,15 +122,19 @@ static void finish_options(struct job *job)
 int main(int argc, char **argv)
 {
     static struct job job = {.in = "rgb", .cut.margin = 5};
-    static struct ws2_option options[6 + FOREGROUND_OPTIONS + 1] = {
+    static struct ws2_option options[8 + FOREGROUND_OPTIONS + 1] = {
         {"belt", 'b', WS2_OPT_TEXT, &job.belt, "FILE", "belt of the camera, made by ws2-median", false, 0, 0},
-        {"apply", 0, WS2_OPT_CHOICE, &job.apply, "none|items|belt",
-         "replace the frames by their items or their bare belt", true, 0, 0},
+        {"apply", 0, WS2_OPT_CHOICE, &job.apply, "none|items|belt|flat",
+         "replace the frames by their items, their bare belt, or evenly lit ones", true, 0, 0},
         {"fill", 0, WS2_OPT_CHOICE, &job.fill, "black|mean", "what the rest is filled with", true, 0, 0},
         {"margin", 0, WS2_OPT_REAL, &job.cut.margin, "R", "belt: how far to stay away from items", true, 0,
          500},
+        {"flat-sigma", 0, WS2_OPT_REAL, &job.even.sigma, "S", "flat: the belt is smoothed by S of the height",
+         true, 0, 1000},
+        {"flat-level", 0, WS2_OPT_REAL, &job.even.level, "L", "flat: grey level of the belt afterwards", true,
+         1, 255},
         {"in", 0, WS2_OPT_TEXT, &job.in, "NAME", "frames", true, 0, 0},
-        {"out", 0, WS2_OPT_TEXT, &job.out, "NAME", "put the cut frames under this name, keep the frames",
+        {"out", 0, WS2_OPT_TEXT, &job.out, "NAME", "put the new frames under this name, keep the frames",
          true, 0, 0},
     };
     static const struct ws2_program program = {
@@ -211,7 +149,8 @@ int main(int argc, char **argv)
         .takes = WS2_TAKES_INPUT | WS2_TAKES_OUTPUT | WS2_TAKES_THREADS | WS2_TAKES_PROGRESS,
         .options = options,
     };
-    foreground_options(options + 6, &job.values);
+    job.even = ws2_flat_defaults();
+    foreground_options(options + 8, &job.values);
     const struct ws2_common common = ws2_cli_begin(&program, argc, argv);
     const struct ws2_filter filter = {.begin = begin, .work = work, .context = &job};
     job.program = &program;
@@ -226,5 +165,6 @@ int main(int argc, char **argv)
         ws2_foreground_scratch_free(job.scratch[i]);
     free(job.scratch);
     ws2_foreground_free(job.foreground);
+    ws2_flat_free(job.flat);
     return code;
 }

@@ -245,3 +245,22 @@ int ws2_flat_apply(const struct ws2_flat *flat, int64_t height, int64_t width, c
     multiply(out, flat->gain, count);
     return WS2_OK;
 }
+
+void ws2_flat_scratch_free(struct ws2_flat_scratch *scratch)
+{
+    free(scratch->rgb);
+    *scratch = (struct ws2_flat_scratch){0};
+}
+
+int ws2_flat_frame(const struct ws2_flat *flat, struct ws2_flat_scratch *scratch, int64_t height,
+                   int64_t width, const uint8_t **rgb, struct ws2_error *error)
+{
+    if (flat == NULL)
+        return WS2_OK;
+    const size_t bytes = (size_t)(CHANNELS * flat->height * flat->width);
+    if (ws2_reserve((void **)&scratch->rgb, &scratch->capacity, bytes) < 0)
+        return ws2_fail(error, WS2_ERR_SYSTEM, "no memory for a frame");
+    const int status = ws2_flat_apply(flat, height, width, *rgb, scratch->rgb, error);
+    *rgb = scratch->rgb;
+    return status;
+}

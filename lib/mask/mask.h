@@ -207,6 +207,17 @@ const struct ws2_flat_params *ws2_flat_settings(const struct ws2_flat *flat);
 int ws2_flat_apply(const struct ws2_flat *flat, int64_t height, int64_t width, const uint8_t *rgb,
                    uint8_t *out, struct ws2_error *error);
 
+/* Memory of one thread. Zero-initialise it. */
+struct ws2_flat_scratch {
+    uint8_t *rgb;
+    size_t capacity;
+};
+void ws2_flat_scratch_free(struct ws2_flat_scratch *scratch);
+/* *rgb is a frame, and afterwards the same evened out, in the scratch memory until the next call; without a flat field (NULL)
+ * it stays. */
+int ws2_flat_frame(const struct ws2_flat *flat, struct ws2_flat_scratch *scratch, int64_t height,
+                   int64_t width, const uint8_t **rgb, struct ws2_error *error);
+
 /* ---- estimating the belt ----------------------------------------------------------------------------------------- */
 
 enum ws2_statistic {

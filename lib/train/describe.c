@@ -6,12 +6,17 @@ static int describe_data(struct ws2_meta *meta, const struct ws2_loader *train, 
 {
     static const char *const fill[] = {"black", "mean", "belt"};
     static const char *const flip[] = {"none", "h", "v", "hv"};
+    static const struct ws2_flat_params none = {0};
     const struct ws2_loader_options *l = ws2_loader_settings(train);
+    char flat[WS2_FLAT_TEXT];
     int bad = ws2_meta_set(meta, "mean", "0.485,0.456,0.406");
     bad |= ws2_meta_set(meta, "std", "0.229,0.224,0.225");
     bad |= ws2_meta_set(meta, "background", "%s, fill %s, bg from %s, margin %d",
                         l->background == WS2_BACKGROUND_KEEP ? "keep" : "remove", fill[l->fill],
                         l->bg_source == WS2_BG_FRAMES ? "frames" : "sequences", l->margin);
+    if (l->dense)
+        bad |= ws2_meta_set(meta, "flat", "%s",
+                            ws2_flat_text(l->flat[0] ? ws2_flat_settings(l->flat[0]) : &none, flat));
     bad |= ws2_meta_set(meta, "augment", "jitter %g, hue %g, flip %s", l->jitter, l->hue,
                         flip[l->flip_x + 2 * l->flip_y]);
     if (l->dense)

@@ -35,6 +35,7 @@ struct scratch {
     struct ws2_resizer *rgb, *mask, *seeds;
     uint8_t *keep, *grow; /* [size,size]: 1 where the sample's own pixels stay; work space */
     uint8_t *belt, *hole; /* WS2_FILL_BELT: another frame [size,size,3], and where its items lie */
+    struct ws2_flat_scratch flat;
 };
 
 struct ws2_loader {
@@ -344,22 +345,31 @@ static void augment(const struct ws2_loader *loader, struct job *job)
         augment_pixels(o, &random, job, x, y);
 }
 
-static int place_rgb(const struct ws2_loader *loader, struct scratch *scratch, const struct ws2_tensor *rgb,
-                     uint8_t *out, struct ws2_error *error)
+static const struct ws2_flat *flat_of(const struct ws2_loader *loader, int clip)
+{
+    const bool before = ws2_clips_at(loader->clips, clip)->role == WS2_ROLE_BEFORE;
+    return loader->options.flat[before ? WS2_CLASS_BEFORE : WS2_CLASS_AFTER];
+}
+
+static int place_rgb(const struct ws2_loader *loader, struct scratch *scratch, int clip,
+                     const struct ws2_tensor *rgb, uint8_t *out, struct ws2_error *error)
 {
     const int size = loader->options.size;
     const int64_t h = rgb->shape.dim[0], w = rgb->shape.dim[1];
+    const uint8_t *from = rgb->data;
     if (rgb->shape.dim[2] != 3 || h < 1 || w < 1 || h > WS2_IMAGE_SIDE_MAX || w > WS2_IMAGE_SIDE_MAX) {
         char text[64];
         return ws2_fail(error, WS2_ERR_INPUT, "rgb has shape %s, not [h,w,3]",
                         ws2_shape_text(&rgb->shape, text, sizeof text));
     }
-    if (h == size && w == size) {
-        memcpy(out, rgb->data, (size_t)size * (size_t)size * 3);
+    int status = ws2_flat_frame(flat_of(loader, clip), &scratch->flat, h, w, &from, error);
+    if (status >= 0 && h == size && w == size) {
+        memcpy(out, from, (size_t)size * (size_t)size * 3);
         return WS2_OK;
     }
-    const int status = ws2_resizer_fit(&scratch->rgb, (int)w, (int)h, size, size, WS2_PIL_BILINEAR, error);
-    return status < 0 ? status : ws2_resizer_u8(scratch->rgb, out, rgb->data, 3, error);
+    if (status >= 0)
+        status = ws2_resizer_fit(&scratch->rgb, (int)w, (int)h, size, size, WS2_PIL_BILINEAR, error);
+    return status < 0 ? status : ws2_resizer_u8(scratch->rgb, out, from, 3, error);
 }
 
 static int place_mask(const struct ws2_loader *loader, struct scratch *scratch, const struct ws2_tensor *rgb,
@@ -400,7 +410,7 @@ static int place(struct ws2_loader *loader, struct scratch *scratch, int clip, i
         return status;
     status = ws2_record_want(scratch->record, "rgb", WS2_U8, 3, &rgb, error);
     if (status >= 0)
-        status = place_rgb(loader, scratch, &rgb, out, error);
+        status = place_rgb(loader, scratch, clip, &rgb, out, error);
     if (status >= 0 && loader->options.background == WS2_BACKGROUND_REMOVE) {
         status = ws2_record_want(scratch->record, "fg", WS2_U8, 2, &fg, error);
         if (status >= 0)
@@ -550,6 +560,19 @@ static void work(void *context, void *item, int worker)
 
 /* ---- opening and closing ---------------------------------------------------------------------------------- */
 
+/* Both cameras are evened out, and to one level, or neither. */
+static int check_flat(const struct ws2_flat *const flat[2], struct ws2_error *error)
+{
+    if ((flat[0] == NULL) != (flat[1] == NULL))
+        return ws2_fail(error, WS2_ERR_USAGE, "a flat field of one camera alone");
+    if (flat[0] == NULL)
+        return WS2_OK;
+    const struct ws2_flat_params *a = ws2_flat_settings(flat[0]), *b = ws2_flat_settings(flat[1]);
+    return a->sigma == b->sigma && a->level == b->level
+               ? WS2_OK
+               : ws2_fail(error, WS2_ERR_USAGE, "the flat fields of the cameras differ in sigma or level");
+}
+
 static int check_options(const struct ws2_loader_options *o, struct ws2_error *error)
 {
     if (o->classes != 2 && o->classes != 3)
@@ -570,7 +593,7 @@ static int check_options(const struct ws2_loader_options *o, struct ws2_error *e
         return ws2_fail(error, WS2_ERR_USAGE, "triplets have no seeds");
     if (!(o->jitter >= 0 && o->jitter < 1) || !(o->hue >= 0 && o->hue <= 0.5))
         return ws2_fail(error, WS2_ERR_USAGE, "jitter must be in [0,1) and hue in [0,0.5]");
-    return WS2_OK;
+    return check_flat(o->flat, error);
 }
 
 /* The places of all samples in the ring. */
@@ -675,6 +698,7 @@ void ws2_loader_close(struct ws2_loader *loader)
         ws2_resizer_free(scratch->mask);
         ws2_resizer_free(scratch->seeds);
         free(scratch->keep);
+        ws2_flat_scratch_free(&scratch->flat);
     }
     free(loader->scratch);
     free(loader->order);

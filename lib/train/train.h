@@ -17,12 +17,14 @@
  * loader keeps its own worker threads, which never touch the network.
  * Equal results: same files, options, seed and number of computing threads give the same weights on the CPU,
  * for any number of loader threads, and whether or not the run was interrupted and resumed.
- * Knows nn, stream, image, pool and base. It does not know models/: a network comes as a ws2_classifier.
+ * Knows nn, stream, image, mask (flat fields alone), pool and base. It does not know models/: a network comes as a
+ * ws2_classifier.
  */
 #ifndef WS2_TRAIN_H
 #define WS2_TRAIN_H
 
 #include "base/base.h"
+#include "mask/mask.h"
 #include "nn/nn.h"
 #include "stream/stream.h"
 
@@ -108,6 +110,9 @@ struct ws2_loader_options {
     bool seeds;    /* with `seeds`, labels of cells (lib/mask); one camera alone will do, but for balance
                       and belts. Not with triplets */
     int cells;     /* side of the maps, to whose grid flow and seeds are brought */
+    /* By WS2_CLASS_AFTER and WS2_CLASS_BEFORE, of one sigma and level: frames of the camera go through it first, at their
+     * own size, which must be that of its belt. NULL, for both cameras: they stay as they are. Kept by the caller. */
+    const struct ws2_flat *flat[2];
 };
 
 struct ws2_loader;
@@ -468,7 +473,8 @@ struct ws2_train_options {
     void *context;
 };
 
-/* Adds all that decides the result, but for the network and its first weights: method, mean, std, background, loss,
+/* Adds all that decides the result, but for the network and its first weights: method, mean, std, background, flat (of
+ * dense samples, as ws2_flat_text has it; nothing of the cameras, which may be others later), loss,
  * warp (methods with triplets), optimiser, schedule, batch, augment, samples, seed. A resumed run must agree in every
  * entry. */
 int ws2_train_describe(struct ws2_meta *meta, const struct ws2_loader *train, const struct ws2_loader *val,

@@ -232,6 +232,32 @@ static void refusals(void **state)
     ws2_belt_free(&belt);
 }
 
+/* Memory is kept from frame to frame and from camera to camera; a camera without a flat field needs none. */
+static void frames_of_cameras(void **state)
+{
+    (void)state;
+    struct ws2_flat_scratch scratch = {0};
+    struct ws2_error error = {0};
+    const uint8_t frame[3 * 4 * 6] = {10, 20, 30}, *rgb = frame;
+    assert_int_equal(ws2_flat_frame(NULL, &scratch, 4, 6, &rgb, &error), 0);
+    assert_ptr_equal(rgb, frame);
+    assert_null(scratch.rgb);
+    for (int width = 2; width <= 6; width += 2) {
+        struct ws2_belt belt = open_belt(4, width, 50);
+        struct ws2_flat *flat = open_flat(&belt, 1, 100);
+        rgb = frame;
+        assert_int_equal(ws2_flat_frame(flat, &scratch, 4, width, &rgb, &error), 0);
+        assert_ptr_equal(rgb, scratch.rgb);
+        assert_memory_equal(rgb, ((uint8_t[4]){20, 40, 60, 0}), 4);
+        rgb = frame;
+        assert_int_equal(ws2_flat_frame(flat, &scratch, 3, width, &rgb, NULL), WS2_ERR_INPUT);
+        ws2_flat_free(flat);
+        ws2_belt_free(&belt);
+    }
+    ws2_flat_scratch_free(&scratch);
+    assert_null(scratch.rgb);
+}
+
 static void texts(void **state)
 {
     (void)state;
@@ -264,9 +290,10 @@ static void texts(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(evens_out),  cmocka_unit_test(follows_gaussian), cmocka_unit_test(any_sigma),
-        cmocka_unit_test(tiny_belts), cmocka_unit_test(black_belts),      cmocka_unit_test(refusals),
-        cmocka_unit_test(texts),
+        cmocka_unit_test(evens_out),         cmocka_unit_test(follows_gaussian),
+        cmocka_unit_test(any_sigma),         cmocka_unit_test(tiny_belts),
+        cmocka_unit_test(black_belts),       cmocka_unit_test(refusals),
+        cmocka_unit_test(frames_of_cameras), cmocka_unit_test(texts),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

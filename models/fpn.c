@@ -110,6 +110,13 @@ static int read_info(struct fpn_info *info, const struct nn_weights *weights, st
                : classifier_bad_fact("threshold", threshold, error);
 }
 
+static int read_flat(struct fpn *fpn, const struct nn_weights *weights, struct ws2_error *error)
+{
+    const char *flat = nn_weights_meta(weights, "flat");
+    return ws2_flat_parse(flat ? flat : "none", &fpn->flat) < 0 ? classifier_bad_fact("flat", flat, error)
+                                                                : WS2_OK;
+}
+
 int fpn_read(struct fpn *fpn, struct nn *nn, const char *path, struct ws2_error *error)
 {
     struct nn_weights *weights;
@@ -121,6 +128,8 @@ int fpn_read(struct fpn *fpn, struct nn *nn, const char *path, struct ws2_error 
     status = read_info(&info, weights, error);
     if (status >= 0)
         status = fpn_open(fpn, nn, &info, error);
+    if (status >= 0)
+        status = read_flat(fpn, weights, error);
     if (status >= 0)
         status = nn_params_load(fpn->params, weights, &(struct nn_load_options){0}, NULL, error);
     if (status >= 0)

@@ -10,14 +10,16 @@
  *     dense      pu or labels: how it learnt    backbone  resnet18, resnet34, resnet50
  *     reach      8 or 16, the coarsest stride   size      side of the pictures learnt from
  *     threshold  of the probability, for a mask
+ *     flat       what frames went through first, as ws2_flat_text has it; none where it lacks
  *     init, precision, ws2  as in classifier.h
  * Parameters of the trunk have the classifier's names, the others lateral1 .. lateral3, smooth, smooth_bn, logit.
  *
- * Knows lib/nn, resnet and classifier. One object belongs to its context's thread.
+ * Knows lib/nn, lib/mask (flat fields alone), resnet and classifier. One object belongs to its context's thread.
  */
 #ifndef WS2_FPN_H
 #define WS2_FPN_H
 
+#include "mask/mask.h"
 #include "models/classifier.h"
 
 #ifdef __cplusplus
@@ -38,6 +40,7 @@ struct fpn {
     struct nn_params *params;
     struct resnet *trunk;
     struct fpn_info info;
+    struct ws2_flat_params flat; /* what the file read says; level 0: none */
     char digest[NN_DIGEST_SIZE]; /* of the weights loaded, "" before */
     struct nn_tensor *lateral[FPN_LATERALS], *lateral_bias[FPN_LATERALS], *smooth, *logit, *logit_bias;
     struct nn_bn smooth_bn;
@@ -54,7 +57,7 @@ int fpn_read(struct fpn *fpn, struct nn *nn, const char *path, struct ws2_error 
 int fpn_twin(struct fpn *fpn, struct nn *nn, const struct fpn *from, struct ws2_error *error);
 void fpn_close(struct fpn *fpn); /* zeroed or half opened is fine */
 
-/* The metadata of the file but for `dense`; returns how many. */
+/* The metadata of the file but for `dense` and `flat`; returns how many. */
 int fpn_facts(const struct fpn *fpn, struct classifier_fact fact[CLASSIFIER_FACTS_MAX]);
 
 /* x [B,3,H,W] -> logits [B,1,H,W], above 0 where a pixel looks unwanted. training: batch statistics. */

@@ -17,6 +17,7 @@ void fpn_frame_free(struct fpn_frame *frame)
     free(frame->mask);
     free(frame->small);
     free(frame->value);
+    ws2_flat_scratch_free(&frame->even);
     *frame = (struct fpn_frame){0};
 }
 
@@ -92,6 +93,8 @@ int fpn_frame_run(const struct fpn *fpn, int64_t height, int64_t width, const ui
         return ws2_fail(error, WS2_ERR_INPUT, "a frame of %lldx%lld pixels", (long long)width,
                         (long long)height);
     int status = reserve(frame, (size_t)side, pixels, error);
+    if (status >= 0)
+        status = ws2_flat_frame(frame->flat, &frame->even, height, width, &rgb, error);
     if (status >= 0)
         status = place(fpn, height, width, rgb, fg, frame, error);
     if (status < 0)

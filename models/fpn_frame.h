@@ -1,7 +1,7 @@
 /*
  * fpn_frame: how unwanted each pixel of a frame is, by a dense network.
  *
- * Knows fpn and lib/image.
+ * Knows fpn, lib/mask (flat fields alone) and lib/image.
  */
 #ifndef WS2_FPN_FRAME_H
 #define WS2_FPN_FRAME_H
@@ -14,6 +14,8 @@ extern "C" {
 
 /* Memory of one thread. Zero-initialise it. */
 struct fpn_frame {
+    const struct ws2_flat *flat; /* set by the caller: frames go through it first; NULL: they do not */
+    struct ws2_flat_scratch even;
     struct ws2_resizer *rgb, *fg, *back;
     uint8_t *picture; /* [4,size,size,3]: as the network sees it, and mirrored */
     uint8_t *mask;    /* [size,size] */

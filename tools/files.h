@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -21,6 +22,15 @@ static inline char *file_temporary(const char *path)
 {
     char *name;
     return ws2_must(asprintf(&name, "%s.tmp", path) < 0 ? NULL : name);
+}
+
+/* FILE with a number before its ending, FILE.N where it has none; the caller frees it. */
+static inline char *file_numbered(const char *path, int number)
+{
+    const char *dot = strrchr(path, '.'), *slash = strrchr(path, '/');
+    const int stem = (int)(dot && dot > (slash ? slash : path) ? dot - path : (long)strlen(path));
+    char *name;
+    return ws2_must(asprintf(&name, "%.*s.%d%s", stem, path, number, path + stem) < 0 ? NULL : name);
 }
 
 /* Dies where no file can be made. */

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "files.h"
+#include "flat.h"
 #include "models/dense.h"
 #include "network.h"
 
@@ -18,6 +19,7 @@ static struct {
     struct ws2_optimiser_options rates;
     const char *prior_text, *init, *log, *figures, *output;
     struct ws2_text_list validation;
+    struct flat_fields flat;
 } o = {.size = 512,
        .batch = 16,
        .epochs = 4,
@@ -52,6 +54,7 @@ static const struct ws2_option options[] = {
     {"init", 0, WS2_OPT_TEXT, &o.init, "FILE", "pretrained weights, or none: seeded random ones", 0, 0, 0},
     {"lr", 0, WS2_OPT_REAL, &o.rates.lr, "X", "learning rate [0.001]", 0, 0, 100},
     {"weight-decay", 0, WS2_OPT_REAL, &o.rates.weight_decay, "X", "[0.001]", 0, 0, 100},
+    {"flat-field", 0, WS2_OPT_LIST, &o.flat.file, "FILE", "even light by this belt, repeatable", 0, 0, 0},
     {"light", 0, WS2_OPT_REAL, &o.light.channel, "X", "deviation of each channel's gain", 0, 0, 1},
     {"common-light", 0, WS2_OPT_REAL, &o.light.common, "X", "of the gain of all", 0, 0, 1},
     {"offset-light", 0, WS2_OPT_REAL, &o.light.offset, "X", "of what is added to all", 0, 0, 1},
@@ -87,6 +90,8 @@ static struct ws2_data_options data_options(const struct ws2_common *common)
                                      .loader = {.classes = 2,
                                                 .background = WS2_BACKGROUND_REMOVE,
                                                 .fill = WS2_FILL_MEAN,
+                                                .flat = {[WS2_CLASS_AFTER] = o.flat.of[WS2_ROLE_AFTER],
+                                                         [WS2_CLASS_BEFORE] = o.flat.of[WS2_ROLE_BEFORE]},
                                                 .size = (int)o.size,
                                                 .flip_x = o.flip <= 2,
                                                 .flip_y = o.flip <= 1 || o.flip == 3,
@@ -192,13 +197,7 @@ static int report(void *context, int64_t step, int64_t steps, double loss, doubl
 /* The last round is FILE; those before it are FILE with their number before the ending. */
 static char *name_of(int number)
 {
-    const char *dot = strrchr(o.output, '.'), *slash = strrchr(o.output, '/');
-    const int stem = (int)(dot && dot > (slash ? slash : o.output) ? dot - o.output : (long)strlen(o.output));
-    char *name;
-    if (number == o.rounds ? (name = strdup(o.output)) == NULL
-                           : asprintf(&name, "%.*s.%d%s", stem, o.output, number, o.output + stem) < 0)
-        ws2_die_text(WS2_ERR_SYSTEM, "out of memory");
-    return name;
+    return number == o.rounds ? ws2_must(strdup(o.output)) : file_numbered(o.output, number);
 }
 
 static struct dense_options dense_options(const struct ws2_common *common)
@@ -285,6 +284,7 @@ int main(int argc, char **argv)
     ws2_cli_version_line(nn_version());
     struct ws2_common common = ws2_cli_begin(&program, argc, argv);
     settle(&common);
+    flat_open_both(&o.flat, &common);
     struct nn *nn = network_context(&common, common.threads);
     const struct ws2_data_options asked = data_options(&common);
     try_files(nn, &common);
@@ -294,6 +294,7 @@ int main(int argc, char **argv)
     if (!o.check)
         train(nn, &data, &common);
     ws2_data_close(&data);
+    flat_close(&o.flat);
     nn_close(nn);
     return ws2_cli_end(NULL, 0);
 }

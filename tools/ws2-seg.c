@@ -1,8 +1,10 @@
 /* ws2-seg: adds how unwanted each pixel is, as a dense network has learnt it, and the mask of what is. */
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include "cli/cli.h"
+#include "flat.h"
 #include "models/fpn_frame.h"
 #include "network.h"
 
@@ -18,6 +20,9 @@ struct job {
     double threshold; /* NAN: that of the weights */
     bool tta, whole, masked;
     int classes, before, after; /* of the segment being read: planes of the result, and two of them */
+    struct flat_fields flat;
+    const struct ws2_flat *even;     /* that of the segment being read */
+    char model[NN_DIGEST_SIZE + 17]; /* digests of weights and belt */
     struct scratch *scratch;
     const struct ws2_program *program;
     struct ws2_common *common;
@@ -51,6 +56,21 @@ static void close_networks(struct job *job)
     free(job->scratch);
 }
 
+/* As the network learnt, so it is used. */
+static void open_flat(struct job *job)
+{
+    const struct ws2_flat_params *learnt = &job->scratch->fpn.flat;
+    if (learnt->level > 0 && job->flat.file.count == 0)
+        ws2_die_text(
+            WS2_ERR_USAGE,
+            "%s: learnt from frames behind a flat field: give the belt of the camera with --flat-field",
+            job->weights);
+    if (learnt->level == 0 && job->flat.file.count > 0)
+        ws2_die_text(WS2_ERR_USAGE, "%s: learnt from frames as they are: leave --flat-field out",
+                     job->weights);
+    flat_open(&job->flat, job->common, learnt);
+}
+
 /* ---- the head -------------------------------------------------------------------------------------------------- */
 
 /* The classes of the stream, or after and before where it names none. */
@@ -65,17 +85,32 @@ static int find_classes(struct job *job, struct ws2_head *out, struct ws2_error 
     return job->before >= 0 ? 0 : ws2_fail(error, WS2_ERR_INPUT, "the stream's classes lack 'before'");
 }
 
+/* The flat field of the camera, whose belt is part of what the history has as the model. */
+static int find_flat(struct job *job, const struct ws2_head *in, struct ws2_error *error)
+{
+    const enum ws2_role role = ws2_head_role(in);
+    const bool asked = job->flat.file.count > 0;
+    job->even = job->flat.of[role];
+    snprintf(job->model, sizeof job->model, "%s%s%s", job->scratch->fpn.digest, asked ? "+" : "",
+             job->flat.digest[role]);
+    if (asked && role == WS2_ROLE_NONE)
+        return ws2_fail(error, WS2_ERR_INPUT, "no role: read it with --role before or --role after");
+    if (asked && job->even == NULL)
+        return ws2_fail(error, WS2_ERR_INPUT, "no --flat-field is of the camera '%s'", ws2_role_name(role));
+    return 0;
+}
+
 static int begin(void *context, const struct ws2_head *in, struct ws2_head *out, struct ws2_error *error)
 {
     struct job *job = context;
     job->masked = !job->whole;
     if (ws2_head_want(in, "rgb", WS2_U8, error) == NULL ||
         (job->masked && ws2_head_want(in, job->fg, WS2_U8, error) == NULL) ||
-        find_classes(job, out, error) < 0 ||
+        find_classes(job, out, error) < 0 || find_flat(job, in, error) < 0 ||
         ws2_head_add_tensor(out, job->prob, WS2_F16, "c,h,w", "0..1", error) < 0 ||
         ws2_head_add_tensor(out, job->mask, WS2_U8, "h,w", "0/1", error) < 0)
         return error->status;
-    return ws2_cli_history(job->program, job->common, out, job->scratch->fpn.digest);
+    return ws2_cli_history(job->program, job->common, out, job->model);
 }
 
 /* ---- frames ---------------------------------------------------------------------------------------------------- */
@@ -114,6 +149,7 @@ static int work(void *context, struct ws2_record *record, int worker, struct ws2
         return ws2_fail(error, WS2_ERR_INPUT, "tensor 'rgb' is %s, '%s' is %s",
                         ws2_shape_text(&rgb.shape, a, sizeof a), job->fg,
                         ws2_shape_text(&fg.shape, b, sizeof b));
+    scratch->frame.flat = job->even;
     status = fpn_frame_run(&scratch->fpn, h, w, rgb.data, fg.data, job->tta, &scratch->frame, error);
     uint16_t *prob = status < 0 ? NULL : ws2_record_add(record, job->prob, WS2_F16, &planes, error);
     uint8_t *mask = prob ? ws2_record_add(record, job->mask, WS2_U8, &plane, error) : NULL;
@@ -133,6 +169,8 @@ int main(int argc, char **argv)
         {"tta", 0, WS2_OPT_FLAG, &job.tta, NULL, "mean over the frame and its mirror images", true, 0, 0},
         {"whole", 0, WS2_OPT_FLAG, &job.whole, NULL, "whole frames, not only what lies on the belt", true, 0,
          0},
+        {"flat-field", 0, WS2_OPT_LIST, &job.flat.file, "FILE",
+         "belt of a camera, if the network learnt so; repeatable", 0, 0, 0},
         {"fg", 0, WS2_OPT_TEXT, &job.fg, "NAME", "what lies on the belt", true, 0, 0},
         {"prob", 0, WS2_OPT_TEXT, &job.prob, "NAME", "name of the probabilities", true, 0, 0},
         {"mask", 0, WS2_OPT_TEXT, &job.mask, "NAME", "name of the mask", true, 0, 0},
@@ -159,7 +197,9 @@ int main(int argc, char **argv)
     job.common = &common;
     job.scratch = ws2_must(ws2_calloc((size_t)common.threads, sizeof *job.scratch));
     open_networks(&job);
+    open_flat(&job);
     const int code = ws2_cli_filter(&program, &common, &filter);
     close_networks(&job);
+    flat_close(&job.flat);
     return code;
 }

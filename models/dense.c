@@ -14,37 +14,128 @@ void dense_quantiles(double prior, double *low, double *high)
 
 void dense_round_close(struct dense_round *round)
 {
-    fpn_close(&round->fpn);
+    for (int i = 0; i < 2; i++)
+        fpn_close(&round->fpn[i]);
     *round = (struct dense_round){0};
-}
-
-static struct nn_tensor *forward(void *model, struct nn_tensor *images, bool training)
-{
-    return fpn_forward(model, images, training);
-}
-
-static struct ws2_segmenter segmenter_of(const struct fpn *fpn)
-{
-    return (struct ws2_segmenter){(void *)fpn, fpn->params, forward};
 }
 
 int dense_shares(struct ws2_loader *loader, double share[2], struct ws2_error *error)
 {
     struct ws2_batch batch;
-    double kept[2] = {0}, pixels[2] = {0};
+    double covered[2] = {0};
+    int64_t pictures[2] = {0};
     int status = ws2_loader_start(loader, 0, error);
     while (status >= 0 && (status = ws2_loader_next(loader, &batch, error)) == 1)
         for (int i = 0; i < batch.count; i++) {
-            const size_t size = (size_t)batch.size * (size_t)batch.size;
-            const uint8_t *keep = batch.keep + (size_t)i * size;
-            size_t n = 0;
-            for (size_t k = 0; k < size; k++)
-                n += keep[k];
-            kept[batch.label[i]] += (double)n;
-            pixels[batch.label[i]] += (double)size;
+            covered[batch.label[i]] += batch.share[i];
+            pictures[batch.label[i]]++;
         }
     for (int camera = 0; camera < 2; camera++)
-        share[camera] = pixels[camera] > 0 ? kept[camera] / pixels[camera] : 0;
+        share[camera] = pictures[camera] > 0 ? covered[camera] / (double)pictures[camera] : 0;
+    return status;
+}
+
+/* ---- what networks say ---------------------------------------------------------------------------------------- */
+
+struct buffer {
+    float *value;
+    size_t capacity; /* bytes */
+};
+
+static bool has_room(struct buffer *buffer, size_t count)
+{
+    return ws2_reserve((void **)&buffer->value, &buffer->capacity, count * sizeof(float)) >= 0;
+}
+
+/* The networks of a round as judges of pictures. */
+struct judges {
+    const struct dense_round *round;
+    int only; /* -1: each picture is judged by the network that has not learnt from it, where there are two; else which */
+    struct buffer part;
+    int64_t *row; /* as many as the largest batch has pictures */
+};
+
+static int judges_open(struct judges *judges, const struct dense_round *round, int only,
+                       const struct ws2_loader *loader, struct ws2_error *error)
+{
+    *judges = (struct judges){.round = round, .only = only};
+    judges->row = ws2_calloc((size_t)ws2_loader_batch(loader), sizeof *judges->row);
+    return judges->row ? WS2_OK : ws2_fail(error, WS2_ERR_SYSTEM, "out of memory");
+}
+
+static void judges_close(struct judges *judges)
+{
+    free(judges->part.value);
+    free(judges->row);
+}
+
+/* Which network judges this picture? */
+static int judge_of(const struct judges *judges, const struct ws2_batch *batch, int picture)
+{
+    if (judges->only >= 0)
+        return judges->only;
+    return judges->round->networks == 2 ? 1 - batch->half[picture] : 0;
+}
+
+/* p of the pictures that network `which` judges; images [B,3,H,W]. */
+static int judge_part(struct judges *judges, int which, const struct ws2_batch *batch,
+                      struct nn_tensor *images, float *p)
+{
+    const struct fpn *fpn = &judges->round->fpn[which]; /* not open where it judges nothing yet */
+    struct nn *nn = nn_params_context(judges->round->fpn[0].params);
+    const size_t pixels = (size_t)batch->size * (size_t)batch->size;
+    int64_t *row = judges->row, rows = 0;
+    for (int i = 0; i < batch->count; i++)
+        if (judge_of(judges, batch, i) == which)
+            row[rows++] = i;
+    if (rows == 0)
+        return WS2_OK;
+    if (!has_room(&judges->part, (size_t)rows * pixels)) {
+        nn_fail(nn, WS2_ERR_SYSTEM, "out of memory");
+        return WS2_ERR_SYSTEM;
+    }
+    struct nn_tensor *chosen = rows == batch->count
+                                   ? images
+                                   : nn_index_select(nn, images, 0, nn_from_i64(nn, ws2_shape_1(rows), row));
+    const int status = nn_to_f32(nn, nn_sigmoid(nn, fpn_forward(fpn, chosen, false)), judges->part.value,
+                                 (size_t)rows * pixels);
+    for (int64_t i = 0; status >= 0 && i < rows; i++)
+        memcpy(p + (size_t)row[i] * pixels, judges->part.value + (size_t)i * pixels, pixels * sizeof *p);
+    return status;
+}
+
+/* p[count,size,size]: how probably unwanted each pixel is. Without a graph; errors stick to the context. */
+static int judge_images(struct judges *judges, const struct ws2_batch *batch, struct nn_tensor *images,
+                        float *p)
+{
+    struct nn *nn = nn_params_context(judges->round->fpn[0].params);
+    int status = WS2_OK;
+    nn_no_grad_begin(nn);
+    for (int which = 0; which < judges->round->networks && status >= 0; which++)
+        status = judge_part(judges, which, batch, images, p);
+    nn_no_grad_end(nn);
+    return status;
+}
+
+static int score(void *context, const struct ws2_batch *batch, float *p, struct ws2_error *error)
+{
+    struct judges *judges = context;
+    struct nn *nn = nn_params_context(judges->round->fpn[0].params);
+    nn_scope_begin(nn);
+    judge_images(judges, batch, ws2_batch_images(nn, batch, batch->rgb), p);
+    nn_scope_end(nn);
+    return nn_check(nn, error);
+}
+
+static int add_scores(struct ws2_scores *scores, const struct dense_round *round, int only,
+                      struct ws2_loader *loader, struct ws2_error *error)
+{
+    struct judges judges;
+    const struct ws2_scorer scorer = {&judges, score};
+    int status = judges_open(&judges, round, only, loader, error);
+    if (status >= 0)
+        status = ws2_scores_add(scores, &scorer, loader, error);
+    judges_close(&judges);
     return status;
 }
 
@@ -52,37 +143,49 @@ int dense_shares(struct ws2_loader *loader, double share[2], struct ws2_error *e
 
 /* A network at work, and what it learns from. */
 struct learner {
-    const struct fpn *fpn, *teacher; /* teacher: NULL in the first round */
-    const struct ws2_pu_options *pu;
-    double low, high; /* probabilities of the teacher that are taken for wanted, unwanted */
-    float *probability, *wanted, *unwanted; /* of a batch */
-    size_t probability_capacity, wanted_capacity, unwanted_capacity;
+    const struct fpn *fpn;
+    const struct dense_options *options;
+    struct judges teachers; /* round NULL: none */
+    double low, high;       /* probabilities of theirs that are taken for wanted, unwanted */
+    struct buffer probability, wanted, unwanted; /* of a batch */
 };
+
+/* Adds the frames' own loss, where it has a weight. */
+static struct nn_tensor *with_frames(const struct learner *l, struct nn_tensor *loss, struct nn_tensor *z,
+                                     const struct ws2_batch *batch, struct nn_tensor **part)
+{
+    struct nn *nn = nn_params_context(l->fpn->params);
+    const struct ws2_frames frames = {batch->keep, batch->label, batch->count, l->options->top};
+    if (l->options->frames <= 0)
+        return loss;
+    *part = ws2_frame_loss(nn, z, &frames);
+    return nn_add_scaled(nn, loss, *part, l->options->frames);
+}
 
 static struct nn_tensor *learn_mixture(void *context, const struct ws2_batch *batch,
                                        const struct ws2_moment *moment, struct nn_tensor *part[WS2_PARTS_MAX],
                                        struct ws2_tally *tally)
 {
-    struct learner *l = context;
+    const struct learner *l = context;
     struct nn *nn = nn_params_context(l->fpn->params);
     (void)tally; /* nobody knows what is right */
     struct nn_tensor *z = fpn_forward(l->fpn, ws2_batch_images(nn, batch, batch->rgb), moment->training);
-    const struct ws2_pu_terms terms = ws2_pu_loss(nn, z, batch->keep, batch->label, l->pu);
+    const struct ws2_pu_terms terms = ws2_pu_loss(nn, z, batch->keep, &l->options->pu);
     part[0] = terms.before;
     part[1] = terms.wanted;
     part[2] = terms.negative;
-    return terms.total;
+    return with_frames(l, terms.total, z, batch, &part[3]);
 }
 
-/* What the teacher is sure of, as weights. */
+/* What the teachers are sure of, as weights. */
 static void weigh(struct learner *l, const struct ws2_batch *batch, size_t count)
 {
-    const size_t pixels = (size_t)batch->size * (size_t)batch->size;
     for (size_t i = 0; i < count; i++) {
-        const bool before = batch->label[i / pixels] == WS2_CLASS_BEFORE;
-        const float p = l->probability[i];
-        l->wanted[i] = !batch->keep[i] ? 0 : before ? p < l->low : 0.5f;
-        l->unwanted[i] = batch->keep[i] && before && p >= l->high;
+        const bool before = batch->keep[i] == 1 + WS2_CLASS_BEFORE,
+                   after = batch->keep[i] == 1 + WS2_CLASS_AFTER;
+        const float p = l->probability.value[i];
+        l->wanted.value[i] = after ? 0.5f : before && p < l->low;
+        l->unwanted.value[i] = before && p >= l->high;
     }
 }
 
@@ -93,21 +196,28 @@ static struct nn_tensor *learn_round(void *context, const struct ws2_batch *batc
     struct learner *l = context;
     struct nn *nn = nn_params_context(l->fpn->params);
     const size_t count = (size_t)batch->count * (size_t)batch->size * (size_t)batch->size;
-    (void)part;
     (void)tally;
-    if (ws2_reserve((void **)&l->probability, &l->probability_capacity, count * sizeof(float)) < 0 ||
-        ws2_reserve((void **)&l->wanted, &l->wanted_capacity, count * sizeof(float)) < 0 ||
-        ws2_reserve((void **)&l->unwanted, &l->unwanted_capacity, count * sizeof(float)) < 0)
+    if (!has_room(&l->probability, count) || !has_room(&l->wanted, count) || !has_room(&l->unwanted, count))
         return nn_fail(nn, WS2_ERR_SYSTEM, "out of memory");
     struct nn_tensor *images = ws2_batch_images(nn, batch, batch->rgb);
-    nn_no_grad_begin(nn);
-    const int status =
-        nn_to_f32(nn, nn_sigmoid(nn, fpn_forward(l->teacher, images, false)), l->probability, count);
-    nn_no_grad_end(nn);
-    if (status < 0)
+    if (judge_images(&l->teachers, batch, images, l->probability.value) < 0)
         return NULL;
     weigh(l, batch, count);
-    return ws2_balanced_loss(nn, fpn_forward(l->fpn, images, moment->training), l->wanted, l->unwanted);
+    struct nn_tensor *z = fpn_forward(l->fpn, images, moment->training);
+    part[0] = ws2_balanced_loss(nn, z, l->wanted.value, l->unwanted.value);
+    return with_frames(l, part[0], z, batch, &part[1]);
+}
+
+static struct nn_tensor *learn_labels(void *context, const struct ws2_batch *batch,
+                                      const struct ws2_moment *moment, struct nn_tensor *part[WS2_PARTS_MAX],
+                                      struct ws2_tally *tally)
+{
+    const struct learner *l = context;
+    struct nn *nn = nn_params_context(l->fpn->params);
+    (void)part;
+    (void)tally;
+    struct nn_tensor *z = fpn_forward(l->fpn, ws2_batch_images(nn, batch, batch->rgb), moment->training);
+    return ws2_labels_loss(nn, z, batch->keep, batch->seeds);
 }
 
 /* ---- a round -------------------------------------------------------------------------------------------------- */
@@ -119,49 +229,55 @@ struct work {
     const struct dense_options *options;
     const struct ws2_data *data;
     const struct ws2_train_options *run;
+    const struct dense_round *last; /* NULL: no teachers */
+    struct dense_round *round;
     struct ws2_error *error;
 };
 
-/* Scores on validation pictures, the threshold they suggest, and what can be said at it. */
-static int judge(const struct work *w, struct dense_round *round)
+/* The pictures of network `which` of the round. */
+static struct ws2_loader *pictures_of(const struct work *w, int which)
 {
-    const struct ws2_segmenter net = segmenter_of(&round->fpn);
-    const int status = ws2_scores_measure(&round->scores, w->nn, &net, w->data->val, w->error);
-    if (status < 0)
-        return status;
-    round->fpn.info.threshold = ws2_pu_threshold(&round->scores, w->options->pu.prior);
-    round->figures = ws2_pu_judge(&round->scores, w->options->pu.prior, round->fpn.info.threshold);
-    return WS2_OK;
+    return w->round->networks == 2 ? w->data->half[which] : w->data->train;
 }
 
-/* Where the last network's scores are cut, from the pictures that are learnt from. */
-static int find_cuts(const struct work *w, const struct dense_round *last, struct learner *l)
+/* Where the teachers' scores are cut, from the pictures that are learnt from. */
+static int find_cuts(const struct work *w, struct ws2_loader *loader, struct learner *l)
 {
-    struct ws2_scores scores;
-    const struct ws2_segmenter net = segmenter_of(&last->fpn);
-    const int status = ws2_scores_measure(&scores, w->nn, &net, w->data->train, w->error);
+    struct ws2_scores scores = {0};
+    const int status = add_scores(&scores, w->last, -1, loader, w->error);
     /* Where many score next to nothing the quantile is 0, and nothing lies below: they are wanted. */
     l->low = fmax(ws2_scores_quantile(&scores, WS2_CLASS_BEFORE, w->options->low), 1.0 / WS2_SCORE_BINS);
     l->high = fmax(ws2_scores_quantile(&scores, WS2_CLASS_BEFORE, w->options->high), l->low); /* never both */
-    l->teacher = &last->fpn;
     return status;
+}
+
+static void describe_loss(const struct work *w, const struct learner *l, struct ws2_meta *meta)
+{
+    const struct dense_options *o = w->options;
+    if (o->labels)
+        ws2_meta_set(meta, "loss", "cross-entropy");
+    else if (w->last)
+        ws2_meta_set(meta, "loss", "balanced cross-entropy, wanted below %g, unwanted from %g", l->low,
+                     l->high);
+    else if (o->pu.form == WS2_PU_KIRYO)
+        ws2_meta_set(meta, "loss", "positive-unlabelled, kiryo, beta %g, gamma %g", o->pu.beta, o->pu.gamma);
+    else
+        ws2_meta_set(meta, "loss", "positive-unlabelled, absolute");
 }
 
 static void describe(const struct work *w, const struct learner *l, struct ws2_meta *meta)
 {
-    const struct ws2_pu_options *pu = &w->options->pu;
-    ws2_meta_set(meta, "dense", "pu");
+    const struct dense_options *o = w->options;
+    ws2_meta_set(meta, "dense", o->labels ? "labels" : "pu");
+    describe_loss(w, l, meta);
+    if (o->labels)
+        return;
     ws2_meta_set(meta, "round", "%d", w->number);
-    ws2_meta_set(meta, "prior", "%.4f", pu->prior);
-    if (w->number > 0)
-        ws2_meta_set(meta, "quantiles", "%.4g and %.4g", w->options->low, w->options->high);
-    if (l->teacher)
-        ws2_meta_set(meta, "loss", "balanced cross-entropy, wanted below %g, unwanted from %g", l->low,
-                     l->high);
-    else if (pu->form == WS2_PU_KIRYO)
-        ws2_meta_set(meta, "loss", "positive-unlabelled, kiryo, beta %g, gamma %g", pu->beta, pu->gamma);
-    else
-        ws2_meta_set(meta, "loss", "positive-unlabelled, absolute");
+    ws2_meta_set(meta, "prior", "%.4f", o->pu.prior);
+    ws2_meta_set(meta, "frames", "weight %g, top %g", o->frames, o->top);
+    if (w->last)
+        ws2_meta_set(meta, "quantiles", "%.4g and %.4g, by %s", o->low, o->high,
+                     w->last->networks == 2 ? "the other half" : "one network");
 }
 
 static void describe_network(const struct fpn *fpn, struct ws2_meta *meta)
@@ -172,9 +288,8 @@ static void describe_network(const struct fpn *fpn, struct ws2_meta *meta)
         ws2_meta_set(meta, fact[i].key, "%s", fact[i].value);
 }
 
-/* The weights of a file and what they are good for. known: what the file must say of itself, but for what only learning
- * tells; or NULL. */
-static int take(const struct work *w, struct dense_round *round, const char *path, struct ws2_meta *known)
+/* The weights of a file. known: what the file must say of itself, but for what only learning tells; or NULL. */
+static int take(const struct work *w, struct fpn *fpn, const char *path, struct ws2_meta *known)
 {
     static const char *const told[] = {"loss", "threshold"};
     struct nn_weights *weights;
@@ -183,81 +298,140 @@ static int take(const struct work *w, struct dense_round *round, const char *pat
         return status;
     for (int i = 0; known && i < 2; i++) {
         const char *value = nn_weights_meta(weights, told[i]);
-        if (i == 1 || w->number > 0)
+        if (i == 1 || w->last)
             ws2_meta_set(known, told[i], "%s", value ? value : "");
     }
     if (known)
         status = ws2_meta_compare(known, weights, path, w->error);
     if (status >= 0)
-        status = nn_params_load(round->fpn.params, weights, &(struct nn_load_options){0}, NULL, w->error);
+        status = nn_params_load(fpn->params, weights, &(struct nn_load_options){0}, NULL, w->error);
     nn_weights_close(weights);
-    return status < 0 ? status : judge(w, round);
+    return status;
 }
 
-/* The weights of the best epoch lie in `path`: into the network, judged, and with the threshold written to the output. */
-static int conclude(const struct work *w, struct dense_round *round, struct ws2_meta *meta, const char *path)
+/* What a network says of validation pictures, the threshold that suggests, and what can be said at it. */
+static int judge(const struct work *w, int which)
 {
-    int status = take(w, round, path, NULL);
+    const double prior = w->options->pu.prior;
+    struct fpn *fpn = &w->round->fpn[which];
+    struct ws2_scores own = {0};
+    const int status = add_scores(&own, w->round, which, w->data->val, w->error);
+    fpn->info.threshold = w->options->labels ? ws2_labels_threshold(&own) : ws2_pu_threshold(&own, prior);
+    for (int camera = 0; camera < 2; camera++) {
+        for (int bin = 0; bin < WS2_SCORE_BINS; bin++)
+            w->round->scores.count[camera][bin] += own.count[camera][bin];
+        w->round->scores.pixels[camera] += own.pixels[camera];
+    }
+    return status;
+}
+
+/* The weights lie in `path`: into the network, judged, and with the threshold written to the output. */
+static int conclude(const struct work *w, int which, struct ws2_meta *meta, const char *path,
+                    const char *output)
+{
+    struct fpn *fpn = &w->round->fpn[which];
+    int status = take(w, fpn, path, NULL);
+    if (status >= 0)
+        status = judge(w, which);
     if (status < 0)
         return status;
-    describe_network(&round->fpn, meta);
-    status = ws2_checkpoint_save(round->fpn.params, meta, w->run->output, w->error);
+    describe_network(fpn, meta);
+    status = ws2_checkpoint_save(fpn->params, meta, output, w->error);
     if (status >= 0)
         unlink(path);
     return status;
 }
 
-static int learn(const struct work *w, const struct dense_round *last, struct dense_round *round,
-                 const char *path)
+static struct ws2_task task_of(const struct work *w, struct learner *l)
 {
-    struct learner l = {.fpn = &round->fpn, .pu = &w->options->pu};
+    struct ws2_task task = {.context = l, .params = l->fpn->params, .newest = true, .loss = learn_mixture};
+    if (w->options->labels) {
+        task.newest = false;
+        task.loss = learn_labels;
+    } else if (w->last) {
+        task.loss = learn_round;
+        task.part[0] = "sure";
+        task.part[1] = w->options->frames > 0 ? "frames" : NULL;
+    } else {
+        task.part[0] = "before";
+        task.part[1] = "wanted";
+        task.part[2] = "negative";
+        task.part[3] = w->options->frames > 0 ? "frames" : NULL;
+    }
+    return task;
+}
+
+/* Learns with settled options, into `path` first. */
+static int learn(const struct work *w, int which, struct learner *l, const char *path, const char *output)
+{
+    struct ws2_loader *loader = pictures_of(w, which);
     struct ws2_meta meta = {0};
     struct ws2_train_options run = *w->run;
-    const struct ws2_task task = {
-        .context = &l,
-        .params = round->fpn.params,
-        .part = {last ? NULL : "before", last ? NULL : "wanted", last ? NULL : "negative"},
-        .loss = last ? learn_round : learn_mixture};
-    const bool there = run.resume && access(run.output, R_OK) == 0;
-    int status = last && !there ? find_cuts(w, last, &l) : WS2_OK;
-    run.loss.method = last ? WS2_METHOD_ROUND : WS2_METHOD_PU;
+    const struct ws2_task task = task_of(w, l);
+    const bool there = run.resume && access(output, R_OK) == 0;
+    int status = w->last && !there ? find_cuts(w, loader, l) : WS2_OK;
+    run.loss.method = w->options->labels ? WS2_METHOD_LABELS : w->last ? WS2_METHOD_ROUND : WS2_METHOD_PU;
     if (status >= 0)
-        status = ws2_plan_make(&run.plan, &w->options->rates, run.loss.method, false, round->fpn.params,
+        status = ws2_plan_make(&run.plan, &w->options->rates, run.loss.method, false, l->fpn->params,
                                "logit*", w->error);
-    describe_network(&round->fpn, &meta);
-    describe(w, &l, &meta);
+    describe_network(l->fpn, &meta);
+    describe(w, l, &meta);
     if (status >= 0)
-        status = ws2_train_describe(&meta, w->data->train, w->data->val, &run);
-    if (status >= 0 && there)
-        return take(w, round, run.output, &meta) < 0 ? w->error->status : WS2_TRAIN_DONE;
+        status = ws2_train_describe(&meta, loader, w->data->val, &run);
     run.meta = &meta;
     run.output = path;
+    if (status >= 0 && there) {
+        status = take(w, &w->round->fpn[which], output, &meta);
+        return status < 0 || (status = judge(w, which)) < 0 ? status : WS2_TRAIN_DONE;
+    }
     if (status >= 0)
-        status = ws2_task_run(w->nn, &task, w->data->train, w->data->val, &run, w->error);
-    if (status == WS2_TRAIN_DONE)
-        status = conclude(w, round, &meta, path) < 0 ? w->error->status : WS2_TRAIN_DONE;
-    free(l.probability);
-    free(l.wanted);
-    free(l.unwanted);
+        status = ws2_task_run(w->nn, &task, loader, w->data->val, &run, w->error);
+    if (status == WS2_TRAIN_DONE && conclude(w, which, &meta, path, output) < 0)
+        status = w->error->status;
+    return status;
+}
+
+/* One network of the round, from its first weights on. */
+static int make(const struct work *w, int which, const char *output)
+{
+    struct fpn *fpn = &w->round->fpn[which];
+    struct learner l = {.fpn = fpn, .options = w->options};
+    char *path;
+    int status = fpn_open(fpn, w->nn, &w->options->net, w->error);
+    if (status >= 0)
+        status = fpn_begin(fpn, w->options->seed + 2 * (uint64_t)w->number + (uint64_t)which,
+                           w->options->init, NULL, w->error);
+    if (status < 0)
+        return status;
+    if (asprintf(&path, "%s.learnt", output) < 0)
+        return ws2_fail(w->error, WS2_ERR_SYSTEM, "out of memory");
+    /* Validation has batches of the same size. */
+    status = judges_open(&l.teachers, w->last, -1, pictures_of(w, which), w->error);
+    if (status >= 0)
+        status = learn(w, which, &l, path, output);
+    free(path);
+    judges_close(&l.teachers);
+    free(l.probability.value);
+    free(l.wanted.value);
+    free(l.unwanted.value);
     return status;
 }
 
 int dense_learn(struct dense_round *round, struct nn *nn, int number, const struct dense_round *last,
                 const struct dense_options *options, const struct ws2_data *data,
-                const struct ws2_train_options *run, struct ws2_error *error)
+                const struct ws2_train_options *run, const char *const output[2], struct ws2_error *error)
 {
     struct ws2_error own = {0};
-    const struct work w = {nn, number, options, data, run, error ? error : &own};
-    char *path;
-    *round = (struct dense_round){0};
-    int status = fpn_open(&round->fpn, nn, &options->net, w.error);
-    if (status >= 0)
-        status = fpn_begin(&round->fpn, options->seed + (uint64_t)number, options->init, NULL, w.error);
-    if (status < 0)
-        return status;
-    if (asprintf(&path, "%s.learnt", run->output) < 0)
-        return ws2_fail(w.error, WS2_ERR_SYSTEM, "out of memory");
-    status = learn(&w, last, round, path);
-    free(path);
+    const struct work w = {nn, number, options, data, run, last, round, error ? error : &own};
+    *round = (struct dense_round){.networks = output[1] ? 2 : 1};
+    int status = WS2_TRAIN_DONE;
+    if (data->half[1] == NULL && output[1])
+        return ws2_fail(w.error, WS2_ERR_USAGE, "the sequences have not been halved");
+    for (int which = 0; which < round->networks && status == WS2_TRAIN_DONE; which++)
+        status = make(&w, which, output[which]);
+    const double threshold = round->fpn[0].info.threshold;
+    if (status == WS2_TRAIN_DONE)
+        round->figures = options->labels ? ws2_labels_judge(&round->scores, threshold)
+                                         : ws2_pu_judge(&round->scores, options->pu.prior, threshold);
     return status;
 }

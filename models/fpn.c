@@ -9,7 +9,12 @@
 /* Levels of the trunk that are looked at: layer1 and up. */
 static int levels_of(const struct fpn_info *info)
 {
-    return info->reach == 16 ? 3 : 2;
+    return info->reach == 16 ? 3 : info->reach == 8 ? 2 : 1;
+}
+
+static bool has_reach(const struct fpn_info *info)
+{
+    return info->reach == 4 || info->reach == 8 || info->reach == 16;
 }
 
 /* ---- declaring ------------------------------------------------------------------------------------------------ */
@@ -40,8 +45,8 @@ static void declare(struct fpn *fpn)
 int fpn_open(struct fpn *fpn, struct nn *nn, const struct fpn_info *info, struct ws2_error *error)
 {
     *fpn = (struct fpn){.info = *info};
-    if (info->reach != 8 && info->reach != 16)
-        return ws2_fail(error, WS2_ERR_USAGE, "a pyramid up to stride %d: 8 and 16 are possible",
+    if (!has_reach(info))
+        return ws2_fail(error, WS2_ERR_USAGE, "a pyramid up to stride %d: 4, 8 and 16 are possible",
                         info->reach);
     fpn->params = nn_params_new(nn);
     if (fpn->params)
@@ -69,7 +74,7 @@ int fpn_begin(struct fpn *fpn, uint64_t seed, const char *path, struct nn_load_r
               struct ws2_error *error)
 {
     /* A whole classifier's file has layers that are not looked at. */
-    static const char *const own[] = {"lateral*", "smooth*", "logit*", "layer4*", "layer3*"};
+    static const char *const own[] = {"lateral*", "smooth*", "logit*", "layer4*", "layer3*", "layer2*"};
     struct nn_weights *weights = NULL;
     int status = path ? nn_weights_open(&weights, path, NULL, error) : WS2_OK;
     if (status < 0)
@@ -98,7 +103,7 @@ static int read_info(struct fpn_info *info, const struct nn_weights *weights, st
     if (info->depth == 0)
         return classifier_bad_fact("backbone", backbone, error);
     info->reach = reach ? atoi(reach) : 0;
-    if (info->reach != 8 && info->reach != 16)
+    if (!has_reach(info))
         return classifier_bad_fact("reach", reach, error);
     info->size = size ? atoi(size) : 0;
     if (info->size < 1 || info->size > 65535)

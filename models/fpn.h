@@ -2,13 +2,13 @@
  * fpn: a small feature pyramid (Lin et al. 2017) on the first layers of a ResNet, which says of each pixel how much it looks like
  * something unwanted. One item, not the whole frame, is what it sees at once: a larger view smears across neighbours.
  *
- * layer1 (stride 4), layer2 (stride 8) and, with stride 16, layer3 -> 1x1 to 64 channels each; from the coarsest on each is
+ * layer1 (stride 4), with stride 8 layer2 and with stride 16 layer3 -> 1x1 to 64 channels each; from the coarsest on each is
  * enlarged by nearest neighbour and added to the next finer one; 3x3, batch normalisation, ReLU, 1x1 to a logit at
  * stride 4, brought to the size of the input bilinearly. Later layers of the ResNet are neither made nor loaded.
  *
  * Written as metadata of the .safetensors file:
  *     dense      pu or labels: how it learnt    backbone  resnet18, resnet34, resnet50
- *     reach      8 or 16, the coarsest stride   size      side of the pictures learnt from
+ *     reach      4, 8 or 16, the coarsest stride size      side of the pictures learnt from
  *     threshold  of the probability, for a mask
  *     flat       what frames went through first, as ws2_flat_text has it; none where it lacks
  *     init, precision, ws2  as in classifier.h
@@ -31,7 +31,7 @@ extern "C" {
 
 struct fpn_info {
     int depth;        /* of the ResNet: 18, 34, 50 */
-    int reach;        /* 8 or 16 */
+    int reach;        /* 4, 8 or 16 */
     int size;         /* side of the network's input; 0 = unknown */
     double threshold; /* of the probability, 0..1 */
 };

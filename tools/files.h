@@ -24,13 +24,13 @@ static inline char *file_temporary(const char *path)
     return ws2_must(asprintf(&name, "%s.tmp", path) < 0 ? NULL : name);
 }
 
-/* FILE with a number before its ending, FILE.N where it has none; the caller frees it. */
-static inline char *file_numbered(const char *path, int number)
+/* FILE with a mark before its ending, FILE.MARK where it has none; the caller frees it. */
+static inline char *file_marked(const char *path, const char *mark)
 {
     const char *dot = strrchr(path, '.'), *slash = strrchr(path, '/');
     const int stem = (int)(dot && dot > (slash ? slash : path) ? dot - path : (long)strlen(path));
     char *name;
-    return ws2_must(asprintf(&name, "%.*s.%d%s", stem, path, number, path + stem) < 0 ? NULL : name);
+    return ws2_must(asprintf(&name, "%.*s.%s%s", stem, path, mark, path + stem) < 0 ? NULL : name);
 }
 
 /* Dies where no file can be made. */

@@ -10,14 +10,14 @@
 #include "network.h"
 
 static struct {
-    int backbone, reach, form, flip;
+    int method, backbone, reach, form, flip;
     int64_t size, batch, rounds, patience;
-    double epochs, val_share, prior, low, high;
+    double epochs, val_share, prior, low, high, frames, top, paste;
     bool resume, check;
     struct ws2_pu_options pu;
     struct ws2_light light;
     struct ws2_optimiser_options rates;
-    const char *prior_text, *init, *log, *figures, *output;
+    const char *labels, *prior_text, *init, *log, *figures, *output;
     struct ws2_text_list validation;
     struct flat_fields flat;
 } o = {.size = 512,
@@ -26,6 +26,10 @@ static struct {
        .rounds = 1,
        .low = NAN,
        .high = NAN,
+       .frames = 1,
+       .top = 0.2,
+       .paste = 0.5,
+       .labels = "truth",
        .pu = {.gamma = 1},
        .light = {0.05, 0.1, 0.03},
        .rates = {.lr = NAN, .momentum = NAN, .weight_decay = NAN},
@@ -33,21 +37,28 @@ static struct {
        .prior_text = "auto",
        .init = "none"};
 
-static const int depths[] = {18, 34, 50}, reaches[] = {8, 16};
+static const int depths[] = {18, 34, 50}, reaches[] = {4, 8, 16};
+enum { METHOD_PU, METHOD_LABELS };
 
 static const struct ws2_option options[] = {
     {"output", 'o', WS2_OPT_TEXT, &o.output, "FILE", "the weights, .safetensors", 0, 0, 0},
+    {"method", 0, WS2_OPT_CHOICE, &o.method, "pu|labels", "learn from the two cameras, or from masks", 0, 0,
+     0},
+    {"labels", 0, WS2_OPT_TEXT, &o.labels, "NAME", "masks to learn from", 0, 0, 0},
     {"prior", 0, WS2_OPT_TEXT, &o.prior_text, "auto|P", "share of wanted items before the sorter", 0, 0, 0},
     {"rounds", 0, WS2_OPT_INT, &o.rounds, "N", "of learning from what the last round is sure of", 0, 0, 16},
     {"low", 0, WS2_OPT_REAL, &o.low, "Q", "quantile of scores below which all is wanted [0.775 prior]", 0, 0,
      1},
     {"high", 0, WS2_OPT_REAL, &o.high, "Q", "and from which all is unwanted [prior + 0.485 (1 - prior)]", 0,
      0, 1},
+    {"frames", 0, WS2_OPT_REAL, &o.frames, "X", "weight of the frames' own loss", 0, 0, 100},
+    {"top", 0, WS2_OPT_REAL, &o.top, "X", "share of a frame's item pixels that it looks at", 0, 0, 1},
+    {"paste", 0, WS2_OPT_REAL, &o.paste, "X", "share of frames with items of another one beside", 0, 0, 1},
     {"form", 0, WS2_OPT_CHOICE, &o.form, "absolute|kiryo", "where the estimate is negative", 0, 0, 0},
     {"beta", 0, WS2_OPT_REAL, &o.pu.beta, "X", "kiryo: how negative it may get", 0, 0, 100},
     {"gamma", 0, WS2_OPT_REAL, &o.pu.gamma, "X", "kiryo: length of the step back", 0, 0, 100},
     {"backbone", 0, WS2_OPT_CHOICE, &o.backbone, "resnet18|resnet34|resnet50", "network", 0, 0, 0},
-    {"reach", 0, WS2_OPT_CHOICE, &o.reach, "8|16", "its coarsest stride in pixels", 0, 0, 0},
+    {"reach", 0, WS2_OPT_CHOICE, &o.reach, "4|8|16", "its coarsest stride in pixels", 0, 0, 0},
     {"size", 0, WS2_OPT_INT, &o.size, "N", "side of the network's input", 0, 32, 8192},
     {"epochs", 0, WS2_OPT_REAL, &o.epochs, "N", "passes over the data in each round", 0, 1, 1e5},
     {"batch", 0, WS2_OPT_INT, &o.batch, "N", "pictures per step", 0, 2, 4096},
@@ -82,11 +93,13 @@ static const struct ws2_program program = {
 
 static struct ws2_data_options data_options(const struct ws2_common *common)
 {
+    const bool labels = o.method == METHOD_LABELS;
     return (struct ws2_data_options){.path = common->operand,
                                      .paths = common->operands,
                                      .validation = o.validation.item,
                                      .validations = o.validation.count,
                                      .share = o.val_share,
+                                     .halves = !labels && o.rounds > 0,
                                      .loader = {.classes = 2,
                                                 .background = WS2_BACKGROUND_REMOVE,
                                                 .fill = WS2_FILL_MEAN,
@@ -96,6 +109,10 @@ static struct ws2_data_options data_options(const struct ws2_common *common)
                                                 .flip_x = o.flip <= 2,
                                                 .flip_y = o.flip <= 1 || o.flip == 3,
                                                 .dense = true,
+                                                .seeds = labels,
+                                                .labels = labels ? o.labels : NULL,
+                                                .cells = labels ? (int)o.size : 0,
+                                                .paste = labels ? 0 : o.paste,
                                                 .transpose = o.flip == 0,
                                                 .light = o.light,
                                                 .seed = common->seed,
@@ -128,7 +145,7 @@ static void find_prior(struct ws2_data *data)
 }
 
 /* Quantiles that were not asked for follow from the prior. */
-static void find_quantiles(void)
+static void find_quantiles(bool halves)
 {
     double low, high;
     dense_quantiles(o.pu.prior, &low, &high);
@@ -136,6 +153,8 @@ static void find_quantiles(void)
     o.high = isnan(o.high) ? high : o.high;
     if (o.low > o.high)
         ws2_die_text(WS2_ERR_USAGE, "--low %g is above --high %g", o.low, o.high);
+    if (!halves)
+        ws2_warn("too few sequences for two halves: a network will judge the frames it has learnt by heart");
 }
 
 static void settle(const struct ws2_common *common)
@@ -153,29 +172,29 @@ static void settle(const struct ws2_common *common)
     if (o.epochs != floor(o.epochs))
         ws2_die_text(WS2_ERR_USAGE, "--epochs: %g is not a whole number", o.epochs);
     o.pu.form = (enum ws2_pu_form)o.form;
+    if (o.method == METHOD_LABELS)
+        o.rounds = 0;
 }
 
 /* ---- what is known -------------------------------------------------------------------------------------------- */
 
-static const char plausible[] = "plausible";
-
-static const char *verdict(const struct ws2_pu_figures *f)
-{
-    if (f->recall > 1.02)
-        return "recall above 1 cannot be: the network tells the cameras apart; try more --rounds";
-    if (f->recall < 0.3)
-        return "little is found: try more epochs or more clips";
-    return plausible;
-}
-
 static void tell(FILE *table, int number, const struct dense_round *round)
 {
     const struct ws2_pu_figures *f = &round->figures;
-    ws2_note("round %d: threshold %.3f, estimated recall %.3f, false positives %.3f, IoU %.3f: %s", number,
-             round->fpn.info.threshold, f->recall, f->false_positives, f->iou, verdict(f));
-    fprintf(table, "%d\t%.4f\t%.3f\t%.4f\t%.4f\t%.4f\t%.4f\t%.4f\t%s\n", number, o.pu.prior,
-            round->fpn.info.threshold, f->before, f->after, f->recall, f->false_positives, f->iou,
-            verdict(f));
+    const double threshold = round->fpn[0].info.threshold;
+    const char *verdict = o.method == METHOD_PU ? ws2_pu_verdict(f) : "of labels";
+    ws2_note("round %d: threshold %.3f, %srecall %.3f, false positives %.3f, IoU %.3f: %s", number, threshold,
+             o.method == METHOD_PU ? "estimated " : "", f->recall, f->false_positives, f->iou, verdict);
+    fprintf(table, "%d\t%.4f\t%.3f\t%.4f\t%.4f\t%.4f\t%.4f\t%.4f\t%.4f\t%s\n", number, o.pu.prior, threshold,
+            f->before, f->after, f->recall, f->most, f->false_positives, f->iou, verdict);
+}
+
+static void warn(const struct ws2_pu_figures *f)
+{
+    const char *verdict = ws2_pu_verdict(f);
+    if (o.method == METHOD_PU && strcmp(verdict, ws2_pu_plausible) != 0)
+        ws2_warn("estimated recall %.2f, false positives %.2f, IoU %.2f: %s", f->recall, f->false_positives,
+                 f->iou, verdict);
 }
 
 /* ---- rounds --------------------------------------------------------------------------------------------------- */
@@ -194,10 +213,17 @@ static int report(void *context, int64_t step, int64_t steps, double loss, doubl
     return 0;
 }
 
-/* The last round is FILE; those before it are FILE with their number before the ending. */
-static char *name_of(int number)
+/* The files of a round: the last one's is FILE; those before it are FILE with their number before the ending, and a letter
+ * where there are two, one for each half of the sequences. */
+static void name_round(int number, bool halves, char *name[2])
 {
-    return number == o.rounds ? ws2_must(strdup(o.output)) : file_numbered(o.output, number);
+    char text[2][16];
+    for (int i = 0; i < 2; i++) {
+        snprintf(text[i], sizeof text[i], halves ? "%d%c" : "%d", number, "ab"[i]);
+        name[i] = i > 0 && (!halves || number == o.rounds) ? NULL
+                  : number == o.rounds                     ? ws2_must(strdup(o.output))
+                                                           : file_marked(o.output, text[i]);
+    }
 }
 
 static struct dense_options dense_options(const struct ws2_common *common)
@@ -208,8 +234,11 @@ static struct dense_options dense_options(const struct ws2_common *common)
                                           .threshold = 0.5},
                                   .init = strcmp(o.init, "none") == 0 ? NULL : o.init,
                                   .seed = (uint64_t)common->seed,
+                                  .labels = o.method == METHOD_LABELS,
                                   .pu = o.pu,
                                   .rates = o.rates,
+                                  .frames = o.frames,
+                                  .top = o.top,
                                   .low = o.low,
                                   .high = o.high};
 }
@@ -244,30 +273,30 @@ static void train(struct nn *nn, struct ws2_data *data, const struct ws2_common 
     const struct dense_options dense = dense_options(common);
     const int64_t epochs = (int64_t)o.epochs, steps = epochs * ws2_loader_steps(data->train);
     int64_t before = 0;
-    fputs("round\tprior\tthreshold\tbefore\tafter\trecall\tfalse_positives\tiou\tverdict\n", table);
+    fputs("round\tprior\tthreshold\tbefore\tafter\trecall\tmost_recall\tfalse_positives\tiou\tverdict\n",
+          table);
     ws2_cli_progress_begin(common, "steps", (o.rounds + 1) * steps);
     for (int number = 0; number <= o.rounds; number++) {
         struct dense_round *now = &round[number % 2];
-        char *name = name_of(number);
+        char *name[2];
+        name_round(number, data->half[0] != NULL, name);
         const struct ws2_train_options run = {.epochs = epochs,
                                               .patience = o.patience,
-                                              .output = name,
                                               .log = number == o.rounds ? o.log : NULL,
                                               .resume = o.resume,
                                               .report = report,
                                               .context = &before};
         dense_round_close(now);
-        must(dense_learn(now, nn, number, number ? &round[1 - number % 2] : NULL, &dense, data, &run, &error),
+        must(dense_learn(now, nn, number, number ? &round[1 - number % 2] : NULL, &dense, data, &run,
+                         (const char *const *)name, &error),
              &error);
         tell(table, number, now);
         before += steps;
-        free(name);
+        free(name[0]);
+        free(name[1]);
     }
     ws2_cli_progress_end();
-    const struct ws2_pu_figures *f = &round[o.rounds % 2].figures;
-    if (strcmp(verdict(f), plausible) != 0)
-        ws2_warn("estimated recall %.2f, false positives %.2f, IoU %.2f: %s", f->recall, f->false_positives,
-                 f->iou, verdict(f));
+    warn(&round[o.rounds % 2].figures);
     if (fclose(table) != 0)
         ws2_must(NULL);
     if (o.figures)
@@ -289,8 +318,10 @@ int main(int argc, char **argv)
     const struct ws2_data_options asked = data_options(&common);
     try_files(nn, &common);
     must(ws2_data_open(&data, &asked, &error), &error);
-    find_prior(&data);
-    find_quantiles();
+    if (o.method == METHOD_PU)
+        find_prior(&data);
+    if (o.method == METHOD_PU && o.rounds > 0)
+        find_quantiles(data.half[0] != NULL);
     if (!o.check)
         train(nn, &data, &common);
     ws2_data_close(&data);

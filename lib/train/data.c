@@ -12,6 +12,18 @@ static int check_roles(const struct ws2_data *data, const struct ws2_data_option
     return WS2_OK;
 }
 
+static int open_halves(struct ws2_data *data, const bool *use, const struct ws2_loader_options *train,
+                       struct ws2_error *error)
+{
+    int status = WS2_OK;
+    for (int i = 0; i < 2 && status >= 0; i++) {
+        struct ws2_loader_options half = *train;
+        half.half = i ? WS2_HALF_SECOND : WS2_HALF_FIRST;
+        status = ws2_loader_open(&data->half[i], data->clips, use, &half, error);
+    }
+    return status;
+}
+
 /* Validates on files of their own, or on the sequences that are held back. held has a place for each clip. */
 static int open_loaders(struct ws2_data *data, const struct ws2_data_options *o, bool *held,
                         struct ws2_error *error)
@@ -27,7 +39,11 @@ static int open_loaders(struct ws2_data *data, const struct ws2_data_options *o,
         status = ws2_loader_open(&data->val, data->clips, held, &val, error);
     for (int i = 0; i < ws2_clips_count(data->clips); i++)
         held[i] = !held[i];
-    return status < 0 ? status : ws2_loader_open(&data->train, data->clips, held, &train, error);
+    if (status >= 0)
+        status = ws2_loader_open(&data->train, data->clips, held, &train, error);
+    if (status >= 0 && o->halves && ws2_loader_has_halves(data->train))
+        status = open_halves(data, held, &train, error);
+    return status;
 }
 
 int ws2_data_open(struct ws2_data *data, const struct ws2_data_options *options, struct ws2_error *error)
@@ -53,6 +69,8 @@ void ws2_data_close(struct ws2_data *data)
 {
     ws2_loader_close(data->train);
     ws2_loader_close(data->val);
+    ws2_loader_close(data->half[0]);
+    ws2_loader_close(data->half[1]);
     ws2_clips_close(data->clips);
     ws2_clips_close(data->val_clips);
     *data = (struct ws2_data){0};

@@ -22,6 +22,12 @@ static int describe_data(struct ws2_meta *meta, const struct ws2_loader *train, 
     if (l->dense)
         bad |= ws2_meta_set(meta, "light", "channel %g, common %g, offset %g%s", l->light.channel,
                             l->light.common, l->light.offset, l->transpose ? ", transposed" : "");
+    if (l->paste > 0)
+        bad |= ws2_meta_set(meta, "paste", "%g", l->paste);
+    if (l->half != WS2_HALF_BOTH)
+        bad |= ws2_meta_set(meta, "half", "%s", l->half == WS2_HALF_FIRST ? "first" : "second");
+    if (l->labels)
+        bad |= ws2_meta_set(meta, "labels", "%.60s", l->labels);
     bad |= ws2_meta_set(meta, "batch", "%d%s", l->batch, l->balance ? " balanced" : "");
     bad |= ws2_meta_set(meta, "samples", "%s%lld after, %lld before, %lld bg; validation %lld",
                         l->triplets  ? "triplets: "
@@ -43,7 +49,7 @@ static int describe_loss(struct ws2_meta *meta, const struct ws2_loss_options *o
     char alpha[32] = "", beta[32] = "", rise[16] = "";
     if (o->method == WS2_METHOD_FEATURES || o->method == WS2_METHOD_EDGES)
         return ws2_meta_set(meta, "loss", "affinities of pairs");
-    if (o->method == WS2_METHOD_PU || o->method == WS2_METHOD_ROUND)
+    if (o->method >= WS2_METHOD_PU)
         return WS2_OK; /* told by models/dense.h */
     if (o->method == WS2_METHOD_STANDARD)
         return ws2_meta_set(meta, "loss", "%s", o->loss == WS2_LOSS_CE ? "ce" : "bce-softmax");

@@ -15,7 +15,13 @@ bool ws2_flow_to_cells(float *out, const uint16_t *flow, int width, int height, 
 void ws2_flow_mirror(float *flow, int cells, bool x, bool y);
 
 /* Independent streams of random numbers of one seed. */
-enum ws2_stream_kind { WS2_STREAM_SPLIT = 1, WS2_STREAM_ORDER, WS2_STREAM_AUGMENT, WS2_STREAM_BELT };
+enum ws2_stream_kind {
+    WS2_STREAM_SPLIT = 1,
+    WS2_STREAM_ORDER,
+    WS2_STREAM_AUGMENT,
+    WS2_STREAM_BELT,
+    WS2_STREAM_PASTE
+};
 struct ws2_random ws2_train_random(int64_t seed, enum ws2_stream_kind kind, int64_t epoch, int64_t index);
 
 /* The state of a run between two epochs, as kept in "output.last". */

@@ -14,7 +14,8 @@ enum { CENTRE, LEFT, RIGHT, PICTURES_MAX };
 
 struct sample {
     int clip;
-    int label;
+    int16_t label;
+    bool second;   /* of the sequences of its camera, every other one */
     int64_t frame; /* the centre of a triplet */
 };
 
@@ -26,6 +27,7 @@ struct job {
     float *flow[PICTURES_MAX];  /* [2,cells,cells]; of triplets LEFT and RIGHT */
     uint8_t *seeds;             /* [cells,cells]; NULL where not asked for */
     uint8_t *keep;              /* [size,size]; NULL where not asked for */
+    float *share;               /* of the frame's pixels those that hold items */
     struct ws2_error error;
 };
 
@@ -34,7 +36,8 @@ struct scratch {
     struct ws2_record *record;
     struct ws2_resizer *rgb, *mask, *seeds;
     uint8_t *keep, *grow; /* [size,size]: 1 where the sample's own pixels stay; work space */
-    uint8_t *belt, *hole; /* WS2_FILL_BELT: another frame [size,size,3], and where its items lie */
+    uint8_t *other,
+        *hole; /* another frame [size,size,3], whose belt or items are needed, and where its items lie */
     struct ws2_flat_scratch flat;
 };
 
@@ -51,7 +54,8 @@ struct ws2_loader {
     int pictures; /* of a sample: 1 or 3 */
     uint8_t *pixels[PICTURES_MAX];
     float *flow[PICTURES_MAX];
-    uint8_t *seeds, *keep;
+    uint8_t *seeds, *keep, *half;
+    float *share;
     int64_t *label;
     struct scratch *scratch;
     struct ws2_pool *pool;
@@ -67,7 +71,7 @@ const char *ws2_class_name(int index)
 /* ---- which samples ---------------------------------------------------------------------------------------- */
 
 /* Every step-th frame of the clip; of triplets, and where asked for, only frames between two others. */
-static int add_samples(struct ws2_loader *loader, int clip, int label, int64_t step)
+static int add_samples(struct ws2_loader *loader, int clip, int label, bool second, int64_t step)
 {
     const int64_t frames = ws2_clips_at(loader->clips, clip)->frames;
     const int64_t first = loader->options.triplets || loader->options.centres, end = frames - first;
@@ -79,12 +83,12 @@ static int add_samples(struct ws2_loader *loader, int clip, int label, int64_t s
         return WS2_ERR_SYSTEM;
     loader->sample = grown;
     for (int64_t f = first; f < end; f += step)
-        loader->sample[loader->samples++] = (struct sample){clip, label, f};
+        loader->sample[loader->samples++] = (struct sample){clip, (int16_t)label, second, f};
     return WS2_OK;
 }
 
-/* bg[i] = does clip i give bg pictures: has its sequence an even rank among those used of its role? */
-static int mark_bg(const struct ws2_clips *clips, const bool *use, bool *bg)
+/* second[i] = has the sequence of clip i an odd rank, counted from 0, among those used of its role? */
+static int mark_second(const struct ws2_clips *clips, const bool *use, bool *second)
 {
     const int count = ws2_clips_count(clips);
     int *rank = ws2_calloc((size_t)count, 2 * sizeof *rank); /* by sequence + 1, of each role; 0 = not seen */
@@ -99,14 +103,14 @@ static int mark_bg(const struct ws2_clips *clips, const bool *use, bool *bg)
             continue;
         if (*mine == 0)
             *mine = next[role]++;
-        bg[i] = *mine % 2 == 1;
+        second[i] = *mine % 2 == 0;
     }
     free(rank);
     return WS2_OK;
 }
 
-/* The samples of clip i: its frames as before or after, and those that show the belt. */
-static int list_clip(struct ws2_loader *loader, int i, bool bg, struct ws2_error *error)
+/* The samples of clip i: its frames as before or after, and, of every other sequence, those that show the belt. */
+static int list_clip(struct ws2_loader *loader, int i, bool second, struct ws2_error *error)
 {
     const struct ws2_loader_options *o = &loader->options;
     const struct ws2_clip *clip = ws2_clips_at(loader->clips, i);
@@ -120,38 +124,39 @@ static int list_clip(struct ws2_loader *loader, int i, bool bg, struct ws2_error
                         "%s: %s: no tensors flow.prev and flow.next of type f16, needed for triplets of "
                         "frames: run ws2-flow first",
                         clip->path, clip->name);
-    if (o->seeds && !clip->has_seeds)
+    if (o->seeds && o->labels == NULL && !clip->has_seeds)
         return ws2_fail(error, WS2_ERR_INPUT, "%s: %s: no tensor seeds of type u8: run ws2-seeds first",
                         clip->path, clip->name);
     int status =
-        add_samples(loader, i, clip->role == WS2_ROLE_BEFORE ? WS2_CLASS_BEFORE : WS2_CLASS_AFTER, 1);
-    if (status == WS2_OK && o->classes == 3 && (by_frame || bg))
-        status = add_samples(loader, i, WS2_CLASS_BG, by_frame ? 2 : 1);
+        add_samples(loader, i, clip->role == WS2_ROLE_BEFORE ? WS2_CLASS_BEFORE : WS2_CLASS_AFTER, second, 1);
+    if (status == WS2_OK && o->classes == 3 && (by_frame || !second))
+        status = add_samples(loader, i, WS2_CLASS_BG, second, by_frame ? 2 : 1);
     return status < 0 ? ws2_fail(error, status, "out of memory") : WS2_OK;
 }
 
-/* Must there be samples of every class? What learns from seeds asks for none, unless they are to be balanced or come in turn,
- * or a belt is drawn from either camera. */
+/* Must there be samples of every class? What learns from seeds asks for none, unless they are to be balanced, or a belt is
+ * drawn from either camera. */
 static bool needs_classes(const struct ws2_loader_options *o)
 {
     const bool belts = o->background == WS2_BACKGROUND_REMOVE && o->fill == WS2_FILL_BELT;
-    return !o->seeds || o->balance || o->dense || belts;
+    return !o->seeds || o->balance || belts;
 }
 
 static int list_samples(struct ws2_loader *loader, const bool *use, struct ws2_error *error)
 {
     const struct ws2_loader_options *o = &loader->options;
-    bool *bg = ws2_calloc((size_t)ws2_clips_count(loader->clips), sizeof *bg);
-    if (bg == NULL || mark_bg(loader->clips, use, bg) < 0) {
-        free(bg);
+    bool *second = ws2_calloc((size_t)ws2_clips_count(loader->clips), sizeof *second);
+    if (second == NULL || mark_second(loader->clips, use, second) < 0) {
+        free(second);
         return ws2_fail(error, WS2_ERR_SYSTEM, "out of memory");
     }
     int status = WS2_OK;
     for (int i = 0; status == WS2_OK && i < ws2_clips_count(loader->clips); i++) {
-        if (use == NULL || use[i])
-            status = list_clip(loader, i, bg[i], error);
+        const bool asked = o->half == WS2_HALF_BOTH || second[i] == (o->half == WS2_HALF_SECOND);
+        if (asked && (use == NULL || use[i]))
+            status = list_clip(loader, i, second[i], error);
     }
-    free(bg);
+    free(second);
     if (status == WS2_OK && !needs_classes(o))
         return loader->samples > 0 ? WS2_OK
                                    : ws2_fail(error, WS2_ERR_INPUT, "no frames among the %s files",
@@ -176,6 +181,19 @@ int64_t ws2_loader_class_samples(const struct ws2_loader *loader, int class)
 int64_t ws2_loader_samples(const struct ws2_loader *loader)
 {
     return loader->samples;
+}
+
+bool ws2_loader_has_halves(const struct ws2_loader *loader)
+{
+    int64_t n[2][WS2_CLASSES_MAX] = {0};
+    for (int64_t i = 0; i < loader->samples; i++)
+        n[loader->sample[i].second][loader->sample[i].label]++;
+    bool enough = true;
+    for (int half = 0; half < 2; half++) {
+        const int64_t after = n[half][WS2_CLASS_AFTER], before = n[half][WS2_CLASS_BEFORE];
+        enough &= after > 0 && before > 0 && after + before >= loader->options.batch;
+    }
+    return enough;
 }
 
 int64_t ws2_loader_steps(const struct ws2_loader *loader)
@@ -423,11 +441,12 @@ static int place_seeds(const struct ws2_loader *loader, struct scratch *scratch,
 {
     struct ws2_tensor seeds;
     const int cells = loader->options.cells;
-    int status = ws2_record_want(scratch->record, "seeds", WS2_U8, 2, &seeds, &job->error);
+    const char *name = loader->options.labels ? loader->options.labels : "seeds";
+    int status = ws2_record_want(scratch->record, name, WS2_U8, 2, &seeds, &job->error);
     const int64_t h = status < 0 ? 0 : seeds.shape.dim[0], w = status < 0 ? 0 : seeds.shape.dim[1];
     if (status >= 0 && (h < 1 || w < 1 || h > WS2_IMAGE_SIDE_MAX || w > WS2_IMAGE_SIDE_MAX))
         status =
-            ws2_fail(&job->error, WS2_ERR_INPUT, "seeds have %lldx%lld cells", (long long)w, (long long)h);
+            ws2_fail(&job->error, WS2_ERR_INPUT, "%s have %lldx%lld cells", name, (long long)w, (long long)h);
     if (status >= 0)
         status = ws2_resizer_fit(&scratch->seeds, (int)w, (int)h, cells, cells, WS2_NEAREST, &job->error);
     if (status >= 0)
@@ -476,7 +495,17 @@ static void mean_colour(uint8_t mean[3], const uint8_t *rgb, const uint8_t *hole
         mean[c] = n ? (uint8_t)((sum[c] + n / 2) / n) : ws2_fill_colour[WS2_FILL_MEAN][c];
 }
 
-/* scratch->belt: the belt of a frame drawn from either camera with equal chance, whatever the sample's class, so that
+/* A sample of the camera, each with equal chance. A class has samples, or the loader would not have opened. */
+static const struct sample *draw_sample(const struct ws2_loader *loader, struct ws2_random *random, int label)
+{
+    const struct sample *sample;
+    do
+        sample = &loader->sample[ws2_random_below(random, loader->samples)];
+    while (sample->label != label);
+    return sample;
+}
+
+/* scratch->other: the belt of a frame drawn from either camera with equal chance, whatever the sample's class, so that
  * the belt tells nothing of it. The items on it give way to the belt's mean colour. In validation the same frame
  * each time. */
 static int draw_belt(struct ws2_loader *loader, struct scratch *scratch, const struct job *job,
@@ -487,19 +516,16 @@ static int draw_belt(struct ws2_loader *loader, struct scratch *scratch, const s
     struct ws2_random random =
         ws2_train_random(o->seed, WS2_STREAM_BELT, o->training ? job->epoch : 0, job->sample);
     const int camera = ws2_random_uniform(&random) < 0.5 ? WS2_CLASS_AFTER : WS2_CLASS_BEFORE;
-    const struct sample *sample;
-    do /* a class has samples, or the loader would not have opened */
-        sample = &loader->sample[ws2_random_below(&random, loader->samples)];
-    while (sample->label != camera);
+    const struct sample *sample = draw_sample(loader, &random, camera);
     const int status =
-        place(loader, scratch, sample->clip, sample->frame, scratch->belt, scratch->hole, error);
+        place(loader, scratch, sample->clip, sample->frame, scratch->other, scratch->hole, error);
     if (status < 0)
         return status;
     uint8_t mean[3];
     ws2_mask_grow(scratch->hole, scratch->grow, o->size, o->size, o->margin);
-    mean_colour(mean, scratch->belt, scratch->hole, pixels);
+    mean_colour(mean, scratch->other, scratch->hole, pixels);
     invert(scratch->hole, pixels);
-    replace(scratch->belt, scratch->hole, pixels, mean, 0);
+    replace(scratch->other, scratch->hole, pixels, mean, 0);
     return WS2_OK;
 }
 
@@ -513,7 +539,42 @@ static void remove_background(const struct ws2_loader_options *o, struct scratch
         ws2_mask_grow(scratch->keep, scratch->grow, o->size, o->size, o->margin);
         invert(scratch->keep, pixels);
     }
-    replace(rgb, scratch->keep, pixels, belt ? scratch->belt : ws2_fill_colour[o->fill], belt ? 3 : 0);
+    replace(rgb, scratch->keep, pixels, belt ? scratch->other : ws2_fill_colour[o->fill], belt ? 3 : 0);
+}
+
+/* keep: of items, 1 + the class of the camera that saw them; returns their share. */
+static float tell_camera(uint8_t *keep, const uint8_t *fg, size_t pixels, int label)
+{
+    size_t items = 0;
+    for (size_t i = 0; i < pixels; i++) {
+        keep[i] = fg[i] ? (uint8_t)(1 + label) : 0;
+        items += fg[i] != 0;
+    }
+    return (float)((double)items / (double)pixels);
+}
+
+/* Items of a frame after the sorter, drawn by chance and mirrored by two coins, come to lie where the picture has none. */
+static int paste_items(struct ws2_loader *loader, struct scratch *scratch, struct job *job)
+{
+    const struct ws2_loader_options *o = &loader->options;
+    const size_t pixels = (size_t)o->size * (size_t)o->size;
+    struct ws2_random random = ws2_train_random(o->seed, WS2_STREAM_PASTE, job->epoch, job->sample);
+    if (ws2_random_uniform(&random) >= o->paste)
+        return WS2_OK;
+    const bool x = ws2_random_uniform(&random) < 0.5, y = ws2_random_uniform(&random) < 0.5;
+    const struct sample *sample = draw_sample(loader, &random, WS2_CLASS_AFTER);
+    const int status =
+        place(loader, scratch, sample->clip, sample->frame, scratch->other, scratch->hole, &job->error);
+    if (status < 0)
+        return status;
+    mirror(scratch->other, o->size, 3, x, y);
+    mirror(scratch->hole, o->size, 1, x, y);
+    for (size_t i = 0; i < pixels; i++)
+        if (scratch->hole[i] && !job->keep[i]) {
+            memcpy(job->rgb[CENTRE] + 3 * i, scratch->other + 3 * i, 3);
+            job->keep[i] = 1 + WS2_CLASS_AFTER;
+        }
+    return WS2_OK;
 }
 
 /* One picture of the sample, its background out. The flow is in the centre's record; the belt is drawn once. */
@@ -533,7 +594,7 @@ static int load_picture(struct ws2_loader *loader, struct scratch *scratch, stru
     if (status >= 0 && which == CENTRE && o->fill == WS2_FILL_BELT)
         status = draw_belt(loader, scratch, job, &job->error);
     if (status >= 0 && job->keep)
-        memcpy(job->keep, scratch->keep, (size_t)o->size * (size_t)o->size);
+        *job->share = tell_camera(job->keep, scratch->keep, (size_t)o->size * (size_t)o->size, sample->label);
     if (status >= 0)
         remove_background(o, scratch, sample->label, job->rgb[which]);
     return status;
@@ -544,6 +605,8 @@ static int load(struct ws2_loader *loader, struct scratch *scratch, struct job *
     int status = WS2_OK;
     for (int i = 0; status >= 0 && i < loader->pictures; i++)
         status = load_picture(loader, scratch, job, i);
+    if (status >= 0 && loader->options.training && loader->options.paste > 0)
+        status = paste_items(loader, scratch, job);
     if (status >= 0 && loader->options.training)
         augment(loader, job);
     return status < 0 ? status : WS2_OK;
@@ -587,8 +650,11 @@ static int check_options(const struct ws2_loader_options *o, struct ws2_error *e
                      o->fill != WS2_FILL_MEAN || o->balance || o->jitter != 0 || o->hue != 0))
         return ws2_fail(error, WS2_ERR_USAGE,
                         "dense samples are single frames of two classes on the mean colour, without jitter");
-    if (o->transpose && !o->dense)
-        return ws2_fail(error, WS2_ERR_USAGE, "only dense samples are transposed");
+    if ((o->transpose || o->paste > 0) && !o->dense)
+        return ws2_fail(error, WS2_ERR_USAGE,
+                        "only dense samples are transposed and have items laid beside them");
+    if (o->labels && (!o->dense || !o->seeds || o->cells != o->size || o->paste > 0))
+        return ws2_fail(error, WS2_ERR_USAGE, "labels are for dense samples with nothing laid beside");
     if (o->triplets && o->seeds)
         return ws2_fail(error, WS2_ERR_USAGE, "triplets have no seeds");
     if (!(o->jitter >= 0 && o->jitter < 1) || !(o->hue >= 0 && o->hue <= 0.5))
@@ -607,6 +673,8 @@ static int allocate_ring(struct ws2_loader *loader, size_t slots)
         return WS2_ERR_SYSTEM;
     for (size_t k = 0; o->dense && k < slots; k++)
         loader->ring[k].keep = loader->keep + k * pixels;
+    for (size_t k = 0; k < slots; k++)
+        loader->ring[k].share = loader->share + k;
     const size_t cells = o->seeds ? (size_t)o->cells * (size_t)o->cells : 0;
     if (!ws2_mul_size(slots, 3 * pixels, &bytes))
         return WS2_ERR_SYSTEM;
@@ -634,18 +702,20 @@ static int allocate(struct ws2_loader *loader)
     const size_t pixels = (size_t)o->size * (size_t)o->size, slots = (size_t)RING * (size_t)o->batch;
     loader->ring = ws2_calloc(slots, sizeof *loader->ring);
     loader->label = ws2_calloc(slots, sizeof *loader->label);
+    loader->half = ws2_calloc(slots, 1);
+    loader->share = ws2_calloc(slots, sizeof *loader->share);
     loader->order = ws2_calloc((size_t)loader->samples + 1, sizeof *loader->order);
     loader->scratch = ws2_calloc((size_t)o->threads, sizeof *loader->scratch);
-    if (!loader->ring || !loader->label || !loader->order || !loader->scratch ||
-        allocate_ring(loader, slots) < 0)
+    if (!loader->ring || !loader->label || !loader->half || !loader->share || !loader->order ||
+        !loader->scratch || allocate_ring(loader, slots) < 0)
         return WS2_ERR_SYSTEM;
     for (int i = 0; i < o->threads; i++) {
         struct scratch *scratch = &loader->scratch[i];
         scratch->record = ws2_record_new();
-        scratch->keep = ws2_calloc(pixels, 6); /* keep, grow, hole, belt */
+        scratch->keep = ws2_calloc(pixels, 6); /* keep, grow, hole, other */
         scratch->grow = scratch->keep + pixels;
         scratch->hole = scratch->grow + pixels;
-        scratch->belt = scratch->hole + pixels;
+        scratch->other = scratch->hole + pixels;
         if (!scratch->record || !scratch->keep)
             return WS2_ERR_SYSTEM;
     }
@@ -708,6 +778,8 @@ void ws2_loader_close(struct ws2_loader *loader)
     }
     free(loader->seeds);
     free(loader->keep);
+    free(loader->half);
+    free(loader->share);
     free(loader->label);
     free(loader->ring);
     free(loader->sample);
@@ -770,6 +842,12 @@ static void mixed_order(struct ws2_loader *loader)
     }
 }
 
+static bool one_camera(const struct ws2_loader *loader)
+{
+    return ws2_loader_class_samples(loader, WS2_CLASS_BEFORE) == 0 ||
+           ws2_loader_class_samples(loader, WS2_CLASS_AFTER) == 0;
+}
+
 int ws2_loader_start(struct ws2_loader *loader, int64_t epoch, struct ws2_error *error)
 {
     const struct ws2_loader_options *o = &loader->options;
@@ -781,7 +859,7 @@ int ws2_loader_start(struct ws2_loader *loader, int64_t epoch, struct ws2_error 
     } else if (!o->training) {
         for (int64_t i = 0; i < loader->samples; i++)
             loader->order[i] = i;
-    } else if (!o->balance && !o->dense) {
+    } else if (!o->balance && (!o->dense || one_camera(loader))) {
         ws2_random_permutation(&random, loader->order, loader->samples);
     } else if ((o->dense ? alternate(loader, 2, &random) : balanced_order(loader, &random)) < 0) {
         return ws2_fail(error, WS2_ERR_SYSTEM, "out of memory");
@@ -806,6 +884,7 @@ static void feed(struct ws2_loader *loader)
         job->sample = loader->order[loader->position];
         job->error = (struct ws2_error){0};
         loader->label[loader->position % slots] = loader->sample[job->sample].label;
+        loader->half[loader->position % slots] = loader->sample[job->sample].second;
         ws2_pool_give(loader->pool, job);
         loader->position++;
         inside++;
@@ -841,6 +920,8 @@ int ws2_loader_next(struct ws2_loader *loader, struct ws2_batch *batch, struct w
                                 .keep = at->keep,
                                 .seeds = at->seeds,
                                 .label = loader->label + slot,
+                                .half = loader->half + slot,
+                                .share = loader->share + slot,
                                 .count = (int)count,
                                 .size = loader->options.size,
                                 .cells = loader->options.cells};

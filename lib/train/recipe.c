@@ -115,7 +115,7 @@ int ws2_plan_make(struct ws2_plan *plan, const struct ws2_optimiser_options *opt
                                                                       : 25};
     const bool scratch = options->optimiser == WS2_OPTIMISER_SCRATCH ||
                          (options->optimiser == WS2_OPTIMISER_AUTO && !pretrained);
-    if (method == WS2_METHOD_PU || method == WS2_METHOD_ROUND)
+    if (method >= WS2_METHOD_PU)
         plan_dense(plan, options);
     else if (scratch)
         plan_scratch(plan, options);

@@ -249,8 +249,8 @@ static int finish_epoch(struct run *run, struct ws2_epoch *row)
     if (!isfinite(row->val_loss))
         return ws2_fail(run->error, WS2_ERR_MODEL, "the validation loss is not finite after epoch %lld",
                         (long long)state->epoch + 1);
-    row->best =
-        state->best_epoch == 0 || key < state->best_key || (key == state->best_key && tie < state->best_tie);
+    row->best = run->task->newest || state->best_epoch == 0 || key < state->best_key ||
+                (key == state->best_key && tie < state->best_tie);
     state->epoch++;
     if (row->best) {
         *state = (struct ws2_state){state->epoch, state->step, state->epoch, key, tie};

@@ -84,6 +84,9 @@ struct ws2_light {
     double channel, common, offset;
 };
 
+/* Every other sequence of each camera, in order of appearance among those used, is of the second half. */
+enum ws2_half { WS2_HALF_BOTH, WS2_HALF_FIRST, WS2_HALF_SECOND };
+
 struct ws2_loader_options {
     int classes; /* 2 or 3 */
     enum ws2_background background;
@@ -102,6 +105,10 @@ struct ws2_loader_options {
     bool dense;
     bool transpose;         /* swap rows and columns of every second sample, by chance */
     struct ws2_light light; /* of dense samples, in training */
+    /* Of dense samples in training this share gets items of a frame after the sorter besides, mirrored by two coins, where
+     * it has none itself: so that what lies around an item does not tell which camera saw it. */
+    double paste;
+    enum ws2_half half;
     int64_t seed;
     int batch;
     int threads;   /* that decode ahead, >= 1; at most two batches are ahead */
@@ -109,7 +116,10 @@ struct ws2_loader_options {
     bool triplets; /* a sample is three frames in a row; else one */
     bool seeds;    /* with `seeds`, labels of cells (lib/mask); one camera alone will do, but for balance
                       and belts. Not with triplets */
-    int cells;     /* side of the maps, to whose grid flow and seeds are brought */
+    const char *
+        labels; /* of seeds in dense samples: the tensor that takes their place, u8 [h,w], with as many cells as
+                           pixels; NULL: none does. Not with paste */
+    int cells; /* side of the maps, to whose grid flow and seeds are brought */
     /* By WS2_CLASS_AFTER and WS2_CLASS_BEFORE, of one sigma and level: frames of the camera go through it first, at their
      * own size, which must be that of its belt. NULL, for both cameras: they stay as they are. Kept by the caller. */
     const struct ws2_flat *flat[2];
@@ -132,9 +142,14 @@ struct ws2_batch {
     const uint8_t *rgb;                  /* [count,size,size,3]; of triplets the centres */
     const uint8_t *left, *right;         /* the same; NULL where samples are single frames */
     const float *flow_left, *flow_right; /* [count,2,cells,cells] */
-    const uint8_t *keep;  /* dense: [count,size,size], 1 = on the belt; outside, pictures have no colour */
+    const uint8_t
+        *keep; /* dense: [count,size,size], of items 1 + the class of the camera that saw them; 0 of all else,
+                             which has no colour in pictures */
     const uint8_t *seeds; /* [count,cells,cells], by nearest neighbour; NULL where not asked for */
     const int64_t *label; /* [count] */
+    const uint8_t *half;  /* [count] 1 = of the second half */
+    const float
+        *share; /* dense: [count], of the frame's pixels those that hold items, before any are laid beside */
     int count, size, cells;
 };
 
@@ -145,6 +160,8 @@ int ws2_loader_open(struct ws2_loader **loader, struct ws2_clips *clips, const b
 void ws2_loader_close(struct ws2_loader *loader);            /* NULL is fine */
 int64_t ws2_loader_samples(const struct ws2_loader *loader); /* of one epoch, before the last is dropped */
 int64_t ws2_loader_class_samples(const struct ws2_loader *loader, int class);
+/* Could loaders of either half alone be opened? */
+bool ws2_loader_has_halves(const struct ws2_loader *loader);
 int64_t ws2_loader_steps(const struct ws2_loader *loader); /* batches of one epoch */
 const struct ws2_loader_options *ws2_loader_settings(const struct ws2_loader *loader);
 int ws2_loader_batch(const struct ws2_loader *loader); /* most pictures in a batch */
@@ -153,7 +170,7 @@ int ws2_loader_start(struct ws2_loader *loader, int64_t epoch, struct ws2_error 
 /* 1: a batch, valid until the next call; 0: the epoch is over; or a status. */
 int ws2_loader_next(struct ws2_loader *loader, struct ws2_batch *batch, struct ws2_error *error);
 
-/* ---- data: both loaders of a training ---------------------------------------------------------------------- */
+/* ---- data: the loaders of a training ----------------------------------------------------------------------- */
 
 struct ws2_data_options {
     const char *const *path; /* files to learn from */
@@ -161,15 +178,17 @@ struct ws2_data_options {
     const char *const *validation; /* files to validate on; none: sequences of `path` are held back for it */
     int validations;
     double share;                     /* of the sequences held back, as in ws2_clips_split */
-    struct ws2_loader_options loader; /* of both; `training` is set here */
+    bool halves;                      /* open them too, where there are enough sequences */
+    struct ws2_loader_options loader; /* of all; `training` and `half` are set here */
 };
 
 struct ws2_data {
     struct ws2_clips *clips, *val_clips; /* val_clips: NULL where sequences are held back */
     struct ws2_loader *train, *val;
+    struct ws2_loader *half[2]; /* of train; NULL where not asked for or where sequences are too few */
 };
 
-/* Errors of the three functions behind it; nothing is left open then. */
+/* Errors of the functions behind it; nothing is left open then. */
 int ws2_data_open(struct ws2_data *data, const struct ws2_data_options *options, struct ws2_error *error);
 void ws2_data_close(struct ws2_data *data); /* zeroed is fine */
 
@@ -203,8 +222,9 @@ enum ws2_method {
     WS2_METHOD_PLAIN,
     WS2_METHOD_FEATURES, /* affinities, no classifier: a task of its own (models/affinity.h) */
     WS2_METHOD_EDGES,
-    WS2_METHOD_PU,   /* pixels, no classifier either (models/dense.h): positive-unlabelled */
-    WS2_METHOD_ROUND /* from what another network is sure of */
+    WS2_METHOD_PU,    /* pixels, no classifier either (models/dense.h): positive-unlabelled */
+    WS2_METHOD_ROUND, /* from what other networks are sure of */
+    WS2_METHOD_LABELS /* from masks */
 };
 const char *ws2_method_name(enum ws2_method method);  /* "standard", "puzzle", ... */
 bool ws2_method_has_tiles(enum ws2_method method);    /* PUZZLE and POF */
@@ -292,13 +312,6 @@ struct nn_tensor *ws2_maps_warp(struct nn *nn, struct nn_tensor *maps, struct nn
  * after the sorter are wanted, those seen before it a mixture with a share `prior` of wanted ones. z is a logit for each
  * pixel, above 0 = unwanted. Only pixels with keep = 1 count: what lies on the belt.
  */
-struct ws2_segmenter {
-    void *model; /* handed back to forward */
-    struct nn_params *params;
-    /* images [B,3,H,W] -> logits [B,1,H,W]. training: batch statistics. */
-    struct nn_tensor *(*forward)(void *model, struct nn_tensor *images, bool training);
-};
-
 enum ws2_pu_form {
     WS2_PU_ABSOLUTE, /* total = prior wanted + |negative| */
     WS2_PU_KIRYO /* total = prior wanted + negative, or, where negative < -beta, -gamma negative alone (algorithm 1) */
@@ -317,25 +330,52 @@ struct ws2_pu_terms {
     /* B - prior * mean over after of softplus(-z): the risk on unwanted ones alone, below 0 where learnt by heart */
     struct nn_tensor *negative;
 };
-/* z [B,1,H,W], keep u8[B,H,W], label [B] of WS2_CLASS_BEFORE and WS2_CLASS_AFTER. */
-struct ws2_pu_terms ws2_pu_loss(struct nn *nn, struct nn_tensor *z, const uint8_t *keep, const int64_t *label,
+/* z [B,1,H,W], keep u8[B,H,W] as of a batch. */
+struct ws2_pu_terms ws2_pu_loss(struct nn *nn, struct nn_tensor *z, const uint8_t *keep,
                                 const struct ws2_pu_options *options);
+
+/*
+ * The frames' own loss (ours): nobody knows which pixels before the sorter are unwanted, but some are in almost every frame,
+ * and none after it. With T the mean of the largest `share` of a frame's logits, over the pixels that its own camera saw
+ * (after the sorter with those of items laid beside them, which are of that camera too): the mean over frames of
+ * softplus(-T) before the sorter and softplus(T) after it. The gradient reaches the largest logits alone. Frames with fewer
+ * such pixels than WS2_FRAME_LEAST of all do not count; 0 where none does.
+ */
+#define WS2_FRAME_LEAST 0.001
+struct ws2_frames {
+    const uint8_t *keep;  /* [count,H,W], as of a batch */
+    const int64_t *label; /* [count] */
+    int64_t count;
+    double share; /* 0..1; one pixel at least */
+};
+struct nn_tensor *ws2_frame_loss(struct nn *nn, struct nn_tensor *z, const struct ws2_frames *frames);
 
 /* Balanced cross-entropy of pixels that are taken for wanted and for unwanted, each with weights f32[B,H,W]:
  * (sum w softplus(z) / sum w + sum u softplus(-z) / sum u) / 2. A kind without weight has a mean of 0. */
 struct nn_tensor *ws2_balanced_loss(struct nn *nn, struct nn_tensor *z, const float *wanted,
                                     const float *unwanted);
 
+/* Cross-entropy of pixels with label[B,H,W] 0 wanted, 1 unwanted, all else unknown: the mean over those that lie on the
+ * belt and are known; 0 where none is. */
+struct nn_tensor *ws2_labels_loss(struct nn *nn, struct nn_tensor *z, const uint8_t *keep,
+                                  const uint8_t *label);
+
 /* How often which probability of being unwanted was given to pixels of each camera. */
 #define WS2_SCORE_BINS 1000
 struct ws2_scores {
-    /* by WS2_CLASS_AFTER, WS2_CLASS_BEFORE; bin i: i/1000 <= p < (i+1)/1000, and 1 is in the last */
+    /* by WS2_CLASS_AFTER, WS2_CLASS_BEFORE, or, where the loader gives labels, by label 0, 1;
+     * bin i: i/1000 <= p < (i+1)/1000, and 1 is in the last */
     int64_t count[2][WS2_SCORE_BINS];
     int64_t pixels[2];
 };
-/* One pass over a loader that gives `keep`. */
-int ws2_scores_measure(struct ws2_scores *scores, struct nn *nn, const struct ws2_segmenter *net,
-                       struct ws2_loader *loader, struct ws2_error *error);
+/* Gives the pixels of a batch p[count,size,size]. */
+struct ws2_scorer {
+    void *context; /* handed back */
+    int (*score)(void *context, const struct ws2_batch *batch, float *p, struct ws2_error *error);
+};
+/* Adds one pass over a loader that gives `keep`. */
+int ws2_scores_add(struct ws2_scores *scores, const struct ws2_scorer *scorer, struct ws2_loader *loader,
+                   struct ws2_error *error);
 /* The probability below which this share of the camera's pixels lies, to a bin. */
 double ws2_scores_quantile(const struct ws2_scores *scores, enum ws2_class camera, double share);
 
@@ -348,10 +388,19 @@ double ws2_scores_quantile(const struct ws2_scores *scores, enum ws2_class camer
 struct ws2_pu_figures {
     double before, after; /* shares */
     double recall, false_positives, iou;
+    double
+        most; /* the largest recall of all thresholds: what is impossible shows best where little is marked */
 };
 struct ws2_pu_figures ws2_pu_judge(const struct ws2_scores *scores, double prior, double threshold);
 /* The threshold with the largest iou, recall counting as 1 at most; the lowest of equal ones; 1/2 where none is above 0. */
 double ws2_pu_threshold(const struct ws2_scores *scores, double prior);
+/* In words what figures say against a network; ws2_pu_plausible where they say nothing. Static. */
+extern const char ws2_pu_plausible[];
+const char *ws2_pu_verdict(const struct ws2_pu_figures *figures);
+/* The same of labels, where nothing is estimated: before and after are the shares of unwanted and wanted pixels that are
+ * marked. */
+struct ws2_pu_figures ws2_labels_judge(const struct ws2_scores *scores, double threshold);
+double ws2_labels_threshold(const struct ws2_scores *scores);
 
 /* ---- optimiser and schedule ------------------------------------------------------------------------------- */
 
@@ -410,6 +459,7 @@ struct ws2_task {
     struct nn_params *params;
     const char *part[WS2_PARTS_MAX]; /* the loss's terms, columns loss_NAME of the log; NULL: no more */
     bool by_error; /* best: lowest validation error rate, ties by the lower loss; else the lowest loss */
+    bool newest;   /* best: always the last one */
     /* The loss of a batch, rank 0, in the caller's scope and grad mode; part[i]: its terms, those that the batch has. tally
      * is NULL in training. Errors stick to the context. */
     struct nn_tensor *(*loss)(void *context, const struct ws2_batch *batch, const struct ws2_moment *moment,

@@ -453,10 +453,11 @@ struct ws2_vote_scratch {
     struct ws2_bits on, mask;
     struct ws2_bits_scratch bits;
     struct ws2_instances_index index;
-    int32_t *label, *place; /* [h,w]: the item of a pixel, from 1; places of the pixels of a region */
+    int32_t *label, *place; /* [h,w]: the item of a pixel, from 1; of regions, where their pixels are */
+    int64_t *start;         /* of each region in place, and the end of each */
     double *cost, *ballot;  /* [h,w]: the lowest cost so far; of each item, NAN for none */
     uint16_t *value;        /* of one item */
-    size_t label_capacity, place_capacity, cost_capacity, ballot_capacity, value_capacity;
+    size_t label_capacity, place_capacity, start_capacity, cost_capacity, ballot_capacity, value_capacity;
 };
 void ws2_vote_scratch_free(struct ws2_vote_scratch *scratch);
 

@@ -5,7 +5,7 @@
 #include "mask/vote.h"
 
 #define ONE 0x3C00 /* 1 as a half float; those of 0..1 are in order as whole numbers */
-enum { BLOCK = 256 };
+enum { BLOCK = 256, LANES = 8 };
 
 struct ws2_vote ws2_vote_defaults(void)
 {
@@ -20,6 +20,7 @@ void ws2_vote_scratch_free(struct ws2_vote_scratch *scratch)
     ws2_instances_index_free(&scratch->index);
     free(scratch->label);
     free(scratch->place);
+    free(scratch->start);
     free(scratch->cost);
     free(scratch->ballot);
     free(scratch->value);
@@ -97,18 +98,42 @@ struct tally {
     int64_t high; /* values that reach the level */
 };
 
+/* Adds a block, in LANES sums each: one order for all processors, and no sum waits for the one before. */
+WS2_CLONES
+static void tally_block(const float *restrict value, int64_t count, float level, double sum[restrict LANES],
+                        double squares[restrict LANES], int64_t high[restrict LANES])
+{
+    int64_t i = 0;
+    for (; i + LANES <= count; i += LANES)
+        for (int k = 0; k < LANES; k++) {
+            const double v = value[i + k];
+            sum[k] += v;
+            squares[k] += v * v;
+            high[k] += value[i + k] >= level;
+        }
+    for (int k = 0; i + k < count; k++) {
+        const double v = value[i + k];
+        sum[k] += v;
+        squares[k] += v * v;
+        high[k] += value[i + k] >= level;
+    }
+}
+
 static struct tally tally_of(const uint16_t *value, int64_t count, float level)
 {
     struct tally tally = {0};
+    double sum[LANES] = {0}, squares[LANES] = {0};
+    int64_t high[LANES] = {0};
     float real[BLOCK];
     for (int64_t begin = 0; begin < count; begin += BLOCK) {
         const int64_t n = count - begin < BLOCK ? count - begin : BLOCK;
         ws2_half_to_floats(real, value + begin, (size_t)n);
-        for (int64_t i = 0; i < n; i++) {
-            tally.sum += real[i];
-            tally.squares += (double)real[i] * real[i];
-            tally.high += real[i] >= level;
-        }
+        tally_block(real, n, level, sum, squares, high);
+    }
+    for (int k = 0; k < LANES; k++) {
+        tally.sum += sum[k];
+        tally.squares += squares[k];
+        tally.high += high[k];
     }
     return tally;
 }
@@ -175,48 +200,81 @@ static double cost_of(const struct ws2_vote *vote, int64_t count, const struct t
     return fmax(tally->squares / n - mean * mean, 0) + WS2_VOTE_NOISE / n;
 }
 
-/* Leaves of a mask what counts; returns how many pixels that are, of *area. */
-WS2_CLONES
-static int64_t cut(struct ws2_bits *mask, const struct ws2_bits *on, int64_t *area)
-{
-    int64_t count = 0, all = 0;
-    for (int64_t i = 0; i < mask->height * mask->stride; i++) {
-        all += __builtin_popcountll(mask->word[i]);
-        mask->word[i] &= on->word[i];
-        count += __builtin_popcountll(mask->word[i]);
-    }
-    *area = all;
-    return count;
-}
+/* What counts of a region: places of its pixels, row by row, and how many pixels it has in all. */
+struct region {
+    const int32_t *place;
+    int64_t count, area;
+};
 
-/* place and value of each pixel of the mask, row by row. */
-static void gather(struct ws2_vote_scratch *scratch, const uint16_t *plane)
+/* Mask k of a stack; its places are in scratch->place until the next. */
+static struct region plane_region(struct ws2_vote_scratch *scratch, const struct ws2_instances *instances,
+                                  int64_t k)
 {
-    const struct ws2_bits *mask = &scratch->mask;
+    struct ws2_bits *mask = &scratch->mask;
     int64_t n = 0;
+    ws2_instances_bits(instances, &scratch->index, k, mask);
     for (int64_t y = 0; y < mask->height; y++)
-        for (int64_t i = 0; i < mask->stride; i++)
-            for (uint64_t left = mask->word[y * mask->stride + i]; left != 0; left &= left - 1) {
-                const int64_t at = y * mask->width + 64 * i + __builtin_ctzll(left);
-                scratch->place[n] = (int32_t)at;
-                scratch->value[n++] = vote_value(plane[at]);
-            }
+        for (int64_t i = 0; i < mask->stride; i++) {
+            uint64_t left = mask->word[y * mask->stride + i] & scratch->on.word[y * mask->stride + i];
+            for (; left != 0; left &= left - 1)
+                scratch->place[n++] = (int32_t)(y * mask->width + 64 * i + __builtin_ctzll(left));
+        }
+    return (struct region){scratch->place, n, ws2_bits_count(mask)};
 }
 
-/* Region k in scratch->mask holds its ballot, and pixels for which it costs least take it. */
-static void weigh(const struct ws2_vote *vote, struct ws2_vote_scratch *scratch, const uint16_t *plane,
-                  int64_t k)
+/* Appends the pixels first .. end - 1 of row y that count: each is written, and the next goes over it unless it does. */
+static int64_t append_run(int32_t *place, int64_t n, const struct ws2_bits *on, int64_t y, uint64_t first,
+                          uint64_t end)
 {
-    int64_t area;
-    const int64_t count = cut(&scratch->mask, &scratch->on, &area);
-    if (count == 0 || count < vote->least || (double)count < vote->cover * (double)area)
+    const uint64_t *word = on->word + y * on->stride;
+    for (uint64_t x = first; x < end; x++) {
+        place[n] = (int32_t)(y * on->width + (int64_t)x);
+        n += word[x / 64] >> x % 64 & 1;
+    }
+    return n;
+}
+
+/* All masks of layers in one walk: places of mask k are from start[k], which the area of those before it leave, to end[k]. */
+static void sort_layers(struct ws2_vote_scratch *scratch, const struct ws2_instances *instances)
+{
+    const int64_t h = instances->height, w = instances->width, masks = scratch->index.count;
+    int64_t *start = scratch->start, *end = start + masks, sum = 0;
+    for (int64_t k = 0; k < masks; sum += scratch->index.at[k++].area)
+        start[k] = end[k] = sum;
+    for (int64_t l = 0; l < instances->layers; l++)
+        for (int64_t y = 0; y < h; y++) {
+            const uint16_t *row = instances->layer + (l * h + y) * w;
+            for (int64_t x = 0, next; x < w; x = next) {
+                const int64_t k = row[x] - 1;
+                for (next = x + 1; next < w && row[next] == row[x]; next++)
+                    ;
+                if (k >= 0)
+                    end[k] = append_run(scratch->place, end[k], &scratch->on, y, (uint64_t)x, (uint64_t)next);
+            }
+        }
+}
+
+static struct region layer_region(const struct ws2_vote_scratch *scratch, int64_t k)
+{
+    const int64_t first = scratch->start[k], end = scratch->start[scratch->index.count + k];
+    return (struct region){scratch->place + first, end - first, scratch->index.at[k].area};
+}
+
+/* A region holds its ballot, and pixels for which it costs least take it. */
+static void weigh(const struct ws2_vote *vote, struct ws2_vote_scratch *scratch, const struct region *region,
+                  const uint16_t *plane, int64_t k)
+{
+    const int64_t count = region->count;
+    scratch->ballot[k] = NAN;
+    if (count == 0 || count < vote->least || (double)count < vote->cover * (double)region->area)
         return;
-    gather(scratch, plane);
+    for (int64_t i = 0; i < count; i++)
+        scratch->value[i] = vote_value(plane[region->place[i]]);
     const struct tally tally = tally_of(scratch->value, count, (float)vote->level);
     const double cost = cost_of(vote, count, &tally);
     scratch->ballot[k] = decide(vote, scratch->value, count, &tally);
     for (int64_t i = 0; i < count; i++) {
-        const int32_t at = scratch->place[i];
+        const int32_t at = region->place[i];
         if (cost < scratch->cost[at]) {
             scratch->cost[at] = cost;
             scratch->label[at] = (int32_t)(k + 1);
@@ -224,14 +282,43 @@ static void weigh(const struct ws2_vote *vote, struct ws2_vote_scratch *scratch,
     }
 }
 
-static int reserve_picks(struct ws2_vote_scratch *scratch, int64_t pixels, struct ws2_error *error)
+/* Memory for so many regions of frames of so many pixels; places: of one region, or of all. */
+static int reserve_picks(struct ws2_vote_scratch *scratch, int64_t regions, int64_t pixels, int64_t places,
+                         struct ws2_error *error)
 {
-    const size_t count = (size_t)pixels;
-    if (ws2_reserve((void **)&scratch->place, &scratch->place_capacity, count * sizeof *scratch->place) ||
-        ws2_reserve((void **)&scratch->cost, &scratch->cost_capacity, count * sizeof *scratch->cost) ||
-        ws2_reserve((void **)&scratch->value, &scratch->value_capacity, count * sizeof *scratch->value))
+    const size_t n = (size_t)pixels;
+    if (ws2_reserve((void **)&scratch->place, &scratch->place_capacity,
+                    (size_t)places * sizeof *scratch->place) ||
+        ws2_reserve((void **)&scratch->start, &scratch->start_capacity,
+                    2 * (size_t)regions * sizeof *scratch->start) ||
+        ws2_reserve((void **)&scratch->cost, &scratch->cost_capacity, n * sizeof *scratch->cost) ||
+        ws2_reserve((void **)&scratch->value, &scratch->value_capacity, n * sizeof *scratch->value))
         return ws2_fail(error, WS2_ERR_SYSTEM, "out of memory");
-    return 0;
+    return vote_reserve_ballots(scratch, regions, error);
+}
+
+/* How many regions there are, with memory for them and, for layers, the places of their pixels; none in a frame of no pixels,
+ * where a stack may claim any number. */
+static int64_t find_regions(struct ws2_vote_scratch *scratch, const struct ws2_instances *instances,
+                            struct ws2_error *error)
+{
+    const int64_t pixels = instances->height * instances->width;
+    int64_t count = pixels > 0 ? instances->count : 0, places = pixels;
+    int status = ws2_bits_reset(&scratch->mask, instances->height, instances->width, error);
+    if (status >= 0 && instances->stack == NULL) {
+        status = ws2_instances_find(&scratch->index, instances, error);
+        count = scratch->index.count;
+        places = instances->layers * pixels;
+    }
+    if (status >= 0 && count > INT32_MAX - 1)
+        status = ws2_fail(error, WS2_ERR_INPUT, "too many masks");
+    if (status >= 0)
+        status = reserve_picks(scratch, count, pixels, places, error);
+    if (status < 0)
+        return status;
+    if (instances->stack == NULL)
+        sort_layers(scratch, instances);
+    return count;
 }
 
 int64_t vote_pick(const struct ws2_vote *vote, struct ws2_vote_scratch *scratch,
@@ -240,32 +327,21 @@ int64_t vote_pick(const struct ws2_vote *vote, struct ws2_vote_scratch *scratch,
 {
     const int64_t pixels = maps->height * maps->width;
     const uint16_t *plane = maps->prob + maps->before * pixels;
-    int64_t count = pixels > 0 ? instances->count : 0;
     if (instances->height != maps->height || instances->width != maps->width)
         return ws2_fail(error, WS2_ERR_INPUT, "masks are of %lld x %lld pixels, the maps of %lld x %lld",
                         (long long)instances->width, (long long)instances->height, (long long)maps->width,
                         (long long)maps->height);
-    int status = ws2_bits_reset(&scratch->mask, maps->height, maps->width, error);
-    if (status >= 0 && instances->stack == NULL) {
-        status = ws2_instances_find(&scratch->index, instances, error);
-        count = scratch->index.count;
-    }
-    if (status >= 0 && count > INT32_MAX - 1)
-        status = ws2_fail(error, WS2_ERR_INPUT, "too many masks");
-    if (status >= 0)
-        status = reserve_picks(scratch, pixels, error);
-    if (status >= 0)
-        status = vote_reserve_ballots(scratch, count, error);
-    if (status < 0)
-        return status;
+    const int64_t count = find_regions(scratch, instances, error);
+    if (count < 0)
+        return count;
     for (int64_t i = 0; i < pixels; i++) {
         scratch->cost[i] = INFINITY;
         scratch->label[i] = 0;
     }
     for (int64_t k = 0; k < count; k++) {
-        scratch->ballot[k] = NAN;
-        ws2_instances_bits(instances, &scratch->index, k, &scratch->mask);
-        weigh(vote, scratch, plane, k);
+        const struct region region =
+            instances->stack != NULL ? plane_region(scratch, instances, k) : layer_region(scratch, k);
+        weigh(vote, scratch, &region, plane, k);
     }
     return count;
 }

@@ -220,7 +220,7 @@ static void settle(struct job *job)
     if (!track && (job->neighbours >= 0 || !isnan(job->vote.agree)))
         ws2_die_text(WS2_ERR_USAGE, "--neighbours and --agree are for --by track");
     if ((!share && !isnan(job->vote.level)) || (job->mask == NULL && !isnan(job->threshold)))
-        ws2_die_text(WS2_ERR_USAGE, "--level is for --vote share, --threshold for --mask");
+        ws2_die_text(WS2_ERR_USAGE, "--at is for --vote share, --threshold for --mask");
     if (!track && job->instances == NULL)
         job->instances = "instances";
     if (track && job->neighbours < 0)
@@ -244,7 +244,7 @@ int main(int argc, char **argv)
     static const struct ws2_option options[] = {
         {"by", 0, WS2_OPT_CHOICE, &job.by, "region|track", "what an item is", true, 0, 0},
         {"vote", 0, WS2_OPT_CHOICE, &job.rule, "mean|median|share", "what its pixels say", true, 0, 0},
-        {"level", 0, WS2_OPT_REAL, &job.vote.level, "P", "share: of pixels that reach P [0.5]", true, 0, 1},
+        {"at", 0, WS2_OPT_REAL, &job.vote.level, "P", "share: of pixels that reach P [0.5]", true, 0, 1},
         {"weight", 0, WS2_OPT_REAL, &job.vote.weight, "X", "of the vote against the pixel", true, 0, 1},
         {"prefer", 0, WS2_OPT_CHOICE, &job.prefer, "even|fine|coarse", "region of a pixel", true, 0, 0},
         {"min-pixels", 0, WS2_OPT_INT, &job.vote.least, "PX", "smaller items do not vote", true, 1, 1e9},

@@ -308,7 +308,9 @@ static int64_t find_regions(struct ws2_vote_scratch *scratch, const struct ws2_i
     if (status >= 0 && instances->stack == NULL) {
         status = ws2_instances_find(&scratch->index, instances, error);
         count = scratch->index.count;
-        places = instances->layers * pixels;
+        places = 0;
+        for (int64_t k = 0; k < count; k++)
+            places += scratch->index.at[k].area;
     }
     if (status >= 0 && count > INT32_MAX - 1)
         status = ws2_fail(error, WS2_ERR_INPUT, "too many masks");

@@ -5,9 +5,15 @@
 #include "motion/motion.h"
 
 struct job {
-    const char *in, *out; /* out: NULL replaces in */
+    const char *in, *out; /* of the segment being read; out: NULL replaces in */
     int64_t frames, neighbours;
-    int merge;
+    int merge; /* as in: of the segment */
+    bool divide;
+    struct asked { /* by the user: NULL and negative where the maps decide */
+        const char *in;
+        int merge;
+        bool raw;
+    } asked;
     struct ws2_fuse fuse;
     bool valid;                       /* the validity of flows is needed */
     struct ws2_fuse_scratch *scratch; /* one for each worker */
@@ -18,9 +24,23 @@ struct job {
 static const char *const flow_names[] = {"flow.next", "flow.prev"};
 static const char *const valid_names[] = {"flow.next.valid", "flow.prev.valid"};
 
+/* Which maps are merged, and how. Probabilities are not divided by their maximum, which would be a matter of the frame, and
+ * their mean keeps what the planes of a pixel sum up to. */
+static void choose_maps(struct job *job, const struct ws2_head *in)
+{
+    const struct ws2_tensor_info *prob = ws2_head_find(in, "prob");
+    const bool only = ws2_head_find(in, "cam") == NULL && prob != NULL && prob->dtype == WS2_F16;
+    job->in = job->asked.in ? job->asked.in : only ? "prob" : "cam";
+    const bool probabilities = strcmp(job->in, "prob") == 0;
+    job->merge = job->asked.merge >= 0 ? job->asked.merge : probabilities ? WS2_FUSE_MEAN : WS2_FUSE_MAX;
+    job->fuse.merge = (enum ws2_fuse_merge)job->merge;
+    job->fuse.raw = job->asked.raw || (probabilities && !job->divide);
+}
+
 static int begin(void *context, const struct ws2_head *in, struct ws2_head *out, struct ws2_error *error)
 {
-    const struct job *job = context;
+    struct job *job = context;
+    choose_maps(job, in);
     const struct ws2_tensor_info *maps = ws2_head_want(in, job->in, WS2_F16, error);
     if (maps == NULL)
         return error->status;
@@ -121,20 +141,21 @@ static void settle_window(struct job *job)
 
 int main(int argc, char **argv)
 {
-    static struct job job = {.in = "cam", .neighbours = -1};
+    static struct job job = {.neighbours = -1, .merge = -1};
     static const struct ws2_option options[] = {
         {"frames", 0, WS2_OPT_INT, &job.frames, "N", "frames in the window, odd [5]", false, 1,
          2 * WS2_FUSE_REACH_MAX + 1},
         {"neighbours", 'k', WS2_OPT_INT, &job.neighbours, "K", "the same as frames on each side [2]", true, 0,
          WS2_FUSE_REACH_MAX},
-        {"merge", 0, WS2_OPT_CHOICE, &job.merge, "max|mean|confidence", "how warped maps are merged", true, 0,
-         0},
+        {"merge", 0, WS2_OPT_CHOICE, &job.merge, "max|mean|confidence",
+         "how warped maps are merged; prob: mean", true, 0, 0},
         {"use-valid", 0, WS2_OPT_FLAG, &job.fuse.visible, NULL,
          "max and mean leave out what is hidden in a neighbour", true, 0, 0},
         {"raw", 0, WS2_OPT_FLAG, &job.fuse.raw, NULL, "do not divide each map by its maximum", true, 0, 0},
+        {"divide", 0, WS2_OPT_FLAG, &job.divide, NULL, "do, when they are called prob too", false, 0, 0},
         {"compat-warp", 0, WS2_OPT_FLAG, &job.fuse.compat, NULL,
          "warp as the published code does, half a pixel off", true, 0, 0},
-        {"in", 0, WS2_OPT_TEXT, &job.in, "NAME", "maps", true, 0, 0},
+        {"in", 0, WS2_OPT_TEXT, &job.in, "NAME", "maps [cam, or prob where there is no cam]", true, 0, 0},
         {"out", 0, WS2_OPT_TEXT, &job.out, "NAME", "add the result instead of replacing the maps", true, 0,
          0},
         {0},
@@ -143,9 +164,10 @@ int main(int argc, char **argv)
         .name = "ws2-fuse",
         .operands = "[FILE...]",
         .summary = "merge class maps of neighbouring frames along the flow",
-        .reads = "cam:f16[c,h,w] flow.next:f16[2,h,w] flow.prev:f16[2,h,w] flow.next.valid:u8[h,w] "
+        .reads = "cam:f16[c,h,w] prob:f16[c,h,w] flow.next:f16[2,h,w] flow.prev:f16[2,h,w] "
+                 "flow.next.valid:u8[h,w] "
                  "flow.prev.valid:u8[h,w]",
-        .adds = "cam:f16[c,h,w]",
+        .adds = "cam:f16[c,h,w] prob:f16[c,h,w]",
         .examples = "  ws2-fuse b1.cam.ws2 | ws2-coarse | ws2-iou\n"
                     "  ws2-merge b1.cam.ws2 b1.flow.ws2 | ws2-fuse --frames 3 -z 3 -o b1.f2f.ws2",
         .takes = WS2_TAKES_INPUT | WS2_TAKES_OUTPUT | WS2_TAKES_THREADS | WS2_TAKES_PROGRESS,
@@ -153,11 +175,13 @@ int main(int argc, char **argv)
     };
     const struct ws2_common common = ws2_cli_begin(&program, argc, argv);
     settle_window(&job);
+    if (job.fuse.raw && job.divide)
+        ws2_die_text(WS2_ERR_USAGE, "--raw and --divide contradict each other");
+    job.asked = (struct asked){job.in, job.merge, job.fuse.raw};
     job.program = &program;
     job.common = &common;
-    job.fuse.merge = (enum ws2_fuse_merge)job.merge;
     job.fuse.reach = (int)job.neighbours;
-    job.valid = job.fuse.visible || job.fuse.merge == WS2_FUSE_CONFIDENCE;
+    job.valid = job.fuse.visible || job.merge == WS2_FUSE_CONFIDENCE;
     job.scratch = ws2_must(ws2_calloc((size_t)common.threads, sizeof *job.scratch));
     /* A window of one frame still goes through the notes: one path for all. */
     const struct ws2_filter filter = {.begin = begin,

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include "cli/cli.h"
 #include "mask/mask.h"
+#include "instances.h"
 
 #define MAX_AREA 0.5
 #define IOU 0.3
@@ -20,34 +21,11 @@ struct job {
 static int begin(void *context, const struct ws2_head *in, struct ws2_head *out, struct ws2_error *error)
 {
     struct job *job = context;
-    const struct ws2_tensor_info *instances = ws2_head_find(in, job->instances);
-    job->layers = instances != NULL && instances->dtype == WS2_U16;
     if (ws2_head_want(in, job->in, WS2_U8, error) == NULL ||
-        ws2_head_want(in, job->instances, job->layers ? WS2_U16 : WS2_U8, error) == NULL ||
+        find_instances(in, job->instances, &job->layers, error) < 0 ||
         ws2_head_add_tensor(out, job->out, WS2_U8, "h,w", "0/1", error) < 0)
         return error->status;
     return ws2_cli_history(job->program, job->common, out, NULL);
-}
-
-/* The masks of a frame: a stack, layers, or a single layer without an axis for it, such as the ids of a simulated belt. */
-static int get_masks(const struct job *job, struct ws2_record *record, struct ws2_tensor *masks,
-                     struct ws2_instances *instances, struct ws2_error *error)
-{
-    const bool single =
-        job->layers && ws2_record_peek(record, job->instances, masks) && masks->shape.rank == 2;
-    const int status =
-        ws2_record_want(record, job->instances, job->layers ? WS2_U16 : WS2_U8, single ? 2 : 3, masks, error);
-    if (status < 0)
-        return status;
-    const struct ws2_shape *shape = &masks->shape;
-    const int64_t planes = single ? 1 : shape->dim[0];
-    *instances = (struct ws2_instances){.count = job->layers ? 0 : planes,
-                                        .layers = job->layers ? planes : 0,
-                                        .height = shape->dim[single ? 0 : 1],
-                                        .width = shape->dim[single ? 1 : 2],
-                                        .stack = job->layers ? NULL : masks->data,
-                                        .layer = job->layers ? masks->data : NULL};
-    return 0;
 }
 
 static int work(void *context, struct ws2_record *record, int worker, struct ws2_error *error)
@@ -57,8 +35,9 @@ static int work(void *context, struct ws2_record *record, int worker, struct ws2
     struct ws2_instances instances;
     char mask[96], stack[96];
     if (ws2_record_want(record, job->in, WS2_U8, 2, &coarse, error) < 0 ||
-        get_masks(job, record, &masks, &instances, error) < 0)
+        get_instances(record, job->instances, job->layers, &instances, error) < 0)
         return error->status;
+    ws2_record_peek(record, job->instances, &masks);
     const struct ws2_shape shape = ws2_shape_2(instances.height, instances.width);
     if (!ws2_shape_equal(&coarse.shape, &shape))
         return ws2_fail(error, WS2_ERR_INPUT, "tensor '%s' is %s, '%s' is %s", job->in,

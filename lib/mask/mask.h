@@ -11,6 +11,7 @@
 #define WS2_MASK_H
 
 #include "base/base.h"
+#include "motion/motion.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -440,6 +441,106 @@ void ws2_refine_scratch_free(struct ws2_refine_scratch *scratch);
 int64_t ws2_refine_mask(const struct ws2_refine *refine, struct ws2_refine_scratch *scratch,
                         const uint8_t *coarse, const struct ws2_instances *instances, uint8_t *refined,
                         struct ws2_error *error);
+
+/* ---- votes ------------------------------------------------------------------------------------------------------ */
+
+/*
+ * Items, not pixels: how unwanted a pixel is, p, becomes what all pixels of its item say together (ours; METHODS 23.5).
+ * Probabilities are prob f16[classes,h,w], plane `before` is p and plane `after` 1 - p. Pixels count where something lies on
+ * the belt, so where fg is not 0, or without fg where any plane of prob is not 0; all others keep what they have and say
+ * nothing.
+ *
+ * A ballot over the n values of an item is their mean, their median (of two middle ones the mean), or the share of them
+ * that reach `level`. p becomes (1 - weight) p + weight * ballot. Items of fewer than `least` pixels hold none.
+ *
+ * Regions are instance masks, which overlap and nest. Of a region only what counts is looked at, n pixels, and a region of
+ * which less than the share `cover` counts is belt and holds no ballot. Of those that do a pixel takes the one of the
+ * lowest cost, of equals the first; in none it keeps its p:
+ *     EVEN    v + WS2_VOTE_NOISE / n, v the variance of p in it: as if the p of a pixel were what its item is, plus noise.
+ *             Large regions are preferred, unless things that differ are in them.
+ *     FINE    n
+ *     COARSE  -n
+ *
+ * Tracks: items are the connected parts of what counts, or the regions that pixels take, and the ballot of an item is over
+ * its pixels in the frames t - K .. t + K, as far as its track goes. A pixel q leads to the pixel nearest to q + F(q), F
+ * the flow. Item a of frame t and b of t + 1 are one when more than the share `agree` of the pixels of a that lead into the
+ * picture lead to b, and likewise back. With agree >= 0.5 that is at most one item each way. So a track ends where an item
+ * leaves the picture, where it is hidden or comes apart, and where it touches another, unless that one is small beside it;
+ * what both became is a new item.
+ */
+enum ws2_vote_rule { WS2_VOTE_MEAN, WS2_VOTE_MEDIAN, WS2_VOTE_SHARE };
+enum ws2_vote_prefer { WS2_VOTE_EVEN, WS2_VOTE_FINE, WS2_VOTE_COARSE };
+
+#define WS2_VOTE_NOISE 4.0 /* variance of p, about 0.06, times the pixels that err together, some 8 x 8 */
+#define WS2_VOTE_REACH_MAX 64
+
+struct ws2_vote {
+    enum ws2_vote_rule rule;
+    enum ws2_vote_prefer prefer;
+    double level;  /* of WS2_VOTE_SHARE, 0..1 */
+    int64_t least; /* pixels of an item that count */
+    double cover;  /* 0..1 */
+    double weight; /* 0..1 */
+    double agree;  /* 0.5..1 */
+    int reach;     /* K, 0 .. WS2_VOTE_REACH_MAX */
+};
+struct ws2_vote ws2_vote_defaults(void); /* mean, even, 0.5, 16, 0.5, 1, 0.7, 2 */
+
+/* What is voted on. */
+struct ws2_vote_maps {
+    const uint16_t *prob; /* f16[classes,h,w], 0..1 */
+    int64_t classes, height, width;
+    int64_t before, after; /* planes; after: -1 for none */
+    const uint8_t *fg;     /* [h,w], or NULL */
+};
+
+/* WS2_ERR_INPUT for a value outside 0..1 and maps of 2^31 values. The functions below are for maps that passed. */
+int ws2_vote_check(const struct ws2_vote_maps *maps, struct ws2_error *error);
+
+/* Memory of one thread, kept for reuse. Zero-initialise it. */
+struct ws2_vote_scratch {
+    struct ws2_bits on, mask;
+    struct ws2_bits_scratch bits;
+    struct ws2_instances_index index;
+    int32_t *label, *place; /* [h,w]: the item of a pixel, from 1; of regions, where their pixels are */
+    int64_t *start;         /* of each region in place, and the end of each */
+    double *cost, *ballot;  /* [h,w]: the lowest cost so far; of each item, NAN for none */
+    uint16_t *value;        /* of one item */
+    size_t label_capacity, place_capacity, start_capacity, cost_capacity, ballot_capacity, value_capacity;
+};
+void ws2_vote_scratch_free(struct ws2_vote_scratch *scratch);
+
+/* out f16[classes,h,w] = prob after the vote by regions: plane `before`, and where there is one `after`, which becomes
+ * 1 - p. WS2_ERR_INPUT for regions of another size than the maps and a number that stands in two layers. */
+int ws2_vote_regions(const struct ws2_vote *vote, struct ws2_vote_scratch *scratch,
+                     const struct ws2_vote_maps *maps, const struct ws2_instances *instances, uint16_t *out,
+                     struct ws2_error *error);
+
+/* What a frame lends to its neighbours: its items and where its pixels lead. Its buffers are kept when it is filled again.
+ * About 14 bytes per pixel. */
+struct ws2_vote_frame;
+struct ws2_vote_frame *ws2_vote_frame_new(void);        /* NULL when out of memory */
+void ws2_vote_frame_free(struct ws2_vote_frame *frame); /* NULL is fine */
+/* Fills it with the items of frame `number`, those of the regions unless instances is NULL, and forgets its flows. Errors as
+ * of ws2_vote_regions. */
+int ws2_vote_frame_items(struct ws2_vote_frame *frame, const struct ws2_vote *vote,
+                         struct ws2_vote_scratch *scratch, const struct ws2_vote_maps *maps,
+                         const struct ws2_instances *instances, int64_t number, struct ws2_error *error);
+/* After the items: a flow f16[2,h,w], WS2_ERR_INPUT for one of another shape. Vectors that are not finite lead nowhere. */
+int ws2_vote_frame_flow(struct ws2_vote_frame *frame, enum ws2_fuse_way way, const uint16_t *flow,
+                        const struct ws2_shape *shape, struct ws2_error *error);
+/* After the flows of both: which items are one, kept in `frame` alone. previous: the frame before, or NULL. WS2_ERR_INPUT,
+ * naming the frame, when sizes differ or a flow between them is missing. */
+int ws2_vote_frame_link(struct ws2_vote_frame *frame, const struct ws2_vote *vote,
+                        const struct ws2_vote_frame *previous, struct ws2_error *error);
+/* out = prob of frame window[0] after the vote by tracks; window[-K] .. window[K], NULL where there is no frame, are
+ * linked. */
+int ws2_vote_tracks(const struct ws2_vote *vote, struct ws2_vote_scratch *scratch,
+                    const struct ws2_vote_maps *maps, const struct ws2_vote_frame *const *window,
+                    uint16_t *out, struct ws2_error *error);
+
+/* mask u8[h,w] = 1 where a pixel counts and its p is at least the threshold, else 0. */
+void ws2_vote_mask(const struct ws2_vote_maps *maps, float threshold, uint8_t *mask);
 
 /* ---- dense conditional random field --------------------------------------------------------------------------- */
 

@@ -262,7 +262,8 @@ static void describe_loss(const struct work *w, const struct learner *l, struct 
     else if (o->pu.form == WS2_PU_KIRYO)
         ws2_meta_set(meta, "loss", "positive-unlabelled, kiryo, beta %g, gamma %g", o->pu.beta, o->pu.gamma);
     else
-        ws2_meta_set(meta, "loss", "positive-unlabelled, absolute");
+        ws2_meta_set(meta, "loss", "positive-unlabelled, %s",
+                     o->pu.form == WS2_PU_PLAIN ? "plain" : "absolute");
 }
 
 static void describe(const struct work *w, const struct learner *l, struct ws2_meta *meta)

@@ -2,8 +2,8 @@
 # headline IoU in percent on frames of the camera before and after the sorter, "-" where a stage was not run.
 # -v methods="gradcam puzzle" gives the order.
 BEGIN {
-    stages = split("coarse coarse3 level level3 refined refined.true segmented", stage, " ")
-    printf "method\tC_before\tC_after\tC3_before\tC3_after\tT_before\tT_after\tT3_before\tT3_after\tR_before\tR_after\tN_before\tN_after\tS_before\tS_after\n"
+    stages = split("coarse coarse3 level level3 inside refined refined.true segmented", stage, " ")
+    printf "method\tC_before\tC_after\tC3_before\tC3_after\tT_before\tT_after\tT3_before\tT3_after\tF_before\tF_after\tR_before\tR_after\tN_before\tN_after\tS_before\tS_after\n"
 }
 FNR == 1 {
     name = FILENAME

@@ -8,7 +8,10 @@
 #   OUT       where results go; a rerun does only what is missing
 #   WORK      where frames, masks and flow go, OUT; trainings that differ in nothing else may share it
 #   METHODS   gradcam gradcam++ layercam puzzle; f2f (GradCAM of five frames, Frame-to-Frame), pof (POF-CAM), and its
-#             parts: temporal (without the puzzle), plain (without both)
+#             parts: temporal (without the puzzle), plain (without both); pu: ours, not of the papers, which learns what single
+#             pixels are (ws2-seg-train), and whose masks take the places of those from maps
+#   PU        options of ws2-seg-train for pu
+#   FLAT      yes: pu sees frames evened by the belts of both cameras; empty: it does not
 #   SIZE      side of the network's input, 512
 #   BACKBONE  resnet18 resnet34 resnet50 resnet101
 #   STRIDE    32 or 16
@@ -35,7 +38,9 @@
 # The table's C are masks from the maps of one frame, where the map of `before`, each divided by its maximum, is above those
 # of the other classes (the papers' code); T are masks where it is above LEVEL (their text). C3 and T3 are from the maps of three
 # frames: the neighbours' maps, warped by the flow, and merged (POF-CAM, future work). f2f is such a merge by itself: C and T
-# of five frames, C3 and T3 of three.
+# of five frames, C3 and T3 of three. F are the masks C where something lies on the belt (ws2-coarse --within fg).
+# Of pu, C are the masks where pixels are unwanted above the threshold that was found without truth, T those above 1/2; C3 and
+# T3 the same of probabilities merged over three frames. They lie on the belt as they are, so F is C.
 # R are the masks C brought to the edges of instance masks by the SEPL merge (WS2, section 4). N are the true items that are
 # coarse by more than half, which is the most that a merge can make of C; what lies in no true mask is belt.
 # `pseudo` writes the masks R of the training frames before the sorter, in the authors' layout, for a segmentation network:
@@ -60,6 +65,8 @@ STRIDE ?= 32
 FILL ?= black
 CLASSES ?= 3
 RECIPE ?= ws2
+PU ?=
+FLAT ?=
 FLOW ?= belt
 INIT ?= none
 EPOCHS ?= $(if $(filter none,$(INIT)),75,25)
@@ -80,7 +87,7 @@ DEVICE ?= cpu
 SEED ?= 42
 TRAIN_OPTIONS ?=
 , := ,
-SETTINGS := DATA OUT WORK METHODS SIZE BACKBONE STRIDE FILL CLASSES RECIPE FLOW INIT EPOCHS BATCH SCALES MERGE LEVEL WITHIN SAM REFINE TRUTH_N PICTURE BEFORE AFTER \
+SETTINGS := DATA OUT WORK METHODS SIZE BACKBONE STRIDE FILL CLASSES RECIPE PU FLAT FLOW INIT EPOCHS BATCH SCALES MERGE LEVEL WITHIN SAM REFINE TRUTH_N PICTURE BEFORE AFTER \
             THREADS DEVICE SEED TRAIN_OPTIONS
 export WS2_LEVEL := 3
 # Threads that wait for each other in a busy loop take the processor from those that work.
@@ -127,7 +134,7 @@ REFINED := $(foreach m,$(METHODS),$(call files,refined/$m,test))
 LEARNT := $(addprefix training/before/,$(call sequences,training,before))
 
 # The network behind the maps of a method, and what ws2-cam makes of it.
-OWN := puzzle pof temporal plain
+OWN := puzzle pof temporal plain pu
 network = $(if $(filter $(OWN),$1),$1,standard)
 maps = $(if $(filter $(OWN),$1),puzzle,$(patsubst f2f,gradcam,$1))
 TRIPLETS := pof temporal
@@ -205,6 +212,12 @@ $(OUT)/train/%.safetensors: | bgmask $(if $(filter $(TRIPLETS),$(NETWORK)),flow)
 	@mkdir -p $(@D); echo "train: $*"
 	@$(train_with) --method $* --recipe $(RECIPE) --classes $(CLASSES) --fill $(FILL) --log $(OUT)/train/$*.tsv -o $@ \
 	  $(addprefix --validation ,$(call seen_by,$*,$(VALIDATION))) $(call seen_by,$*,$(TRAINING))
+# Pixels: no mask is needed here either, but a round or more.
+belts = $(if $(FLAT),$(ROLES:%=--flat-field $(WORK)/median/%.ws2))
+$(OUT)/train/pu.safetensors: | bgmask
+	@mkdir -p $(@D); echo "train: pu"
+	@ws2-seg-train --size $(SIZE) --batch $(BATCH) --seed $(SEED) --device $(DEVICE) -j $(THREADS) --resume $(belts) $(PU) \
+	  --figures $(OUT)/train/pu.tsv -o $@ $(addprefix --validation ,$(VALIDATION)) $(TRAINING)
 
 # ---- maps, masks, scores -----------------------------------------------------------------------------------------
 
@@ -216,7 +229,7 @@ sam: bgmask
 	$(call each,$(INSTANCES))
 refine: coarse sam
 	$(call each,$(REFINED))
-KINDS := coarse coarse3 level level3 refined $(if $(TRUTH_N),refined.true)
+KINDS := coarse coarse3 level level3 inside refined $(if $(TRUTH_N),refined.true)
 IOU := $(foreach k,$(KINDS),$(METHODS:%=$(OUT)/iou/%.$k.tsv))
 iou: $(IOU)
 
@@ -232,11 +245,31 @@ $(OUT)/cam/%.ws2:
 	  ws2-pick --drop rgb -o $@.part
 	$(finish)
 
+# Probabilities take the place of maps, and the mask at the threshold of the weights comes with them.
+$(OUT)/cam/pu/%.ws2:
+	@mkdir -p $(@D)
+	@ws2-seg --prob cam --mask coarse -w $(OUT)/train/pu.safetensors $(if $(FLAT),--flat-field $(WORK)/median/$(call role,$*).ws2) \
+	  --device $(DEVICE) $(WORK)/bgmask/$*.ws2 | ws2-pick --drop rgb -o $@.part
+	$(finish)
+
 # Maps $1 of every frame merged with those of $2 neighbours on either side; and masks from maps.
 fused = ws2-merge $(OUT)/cam/$1.ws2 $(WORK)/flow/$(call below,$1).ws2 | ws2-fuse -k $2 --merge $(if $(filter f2f/%,$1),max,$(MERGE)) | \
   ws2-pick --drop flow.next,flow.next.valid,flow.prev,flow.prev.valid
 within = $(if $(WITHIN),--within $(WITHIN))
-masks = ws2-coarse $(within) | ws2-coarse --threshold $(LEVEL) --out level $(within) | ws2-pick --drop cam
+masks = ws2-coarse $(within) | ws2-coarse --threshold $(LEVEL) --out level $(within) | ws2-coarse --within fg --out inside | \
+  ws2-pick --drop cam
+# Of probabilities: of one frame, whose mask is there, and of three.
+chosen = $$(awk -F '\t' 'END { print $$3 }' $(OUT)/train/pu.tsv)
+half = ws2-coarse --absolute --threshold 0.5 --out level | ws2-pick --drop cam
+$(OUT)/coarse/pu/%.ws2:
+	@mkdir -p $(@D)
+	@ws2-merge $(OUT)/cam/pu/$*.ws2 <(ws2-pick --keep coarse --rename coarse=inside $(OUT)/cam/pu/$*.ws2) | $(half) -o $@.part
+	$(finish)
+$(OUT)/coarse3/pu/%.ws2:
+	@mkdir -p $(@D)
+	@ws2-merge <(ws2-pick --drop coarse $(OUT)/cam/pu/$*.ws2) $(WORK)/flow/$*.ws2 | ws2-fuse -k 1 --merge mean --raw | \
+	  ws2-coarse --absolute --threshold $(chosen) | $(half) -o $@.part
+	$(finish)
 $(OUT)/coarse/%.ws2:
 	@mkdir -p $(@D)
 	@$(if $(filter f2f/%,$*),$(call fused,$*,2),cat $(OUT)/cam/$*.ws2) | $(masks) -o $@.part
@@ -270,6 +303,7 @@ $(OUT)/iou/%.$1$2.tsv: | $3
 	@ws2-iou --centre --by-seq --mask $1 $$(filter $(OUT)/$4/$$*/%,$5) >$$@.part
 	@mv $$@.part $$@
 endef
+$(eval $(call score,inside,,coarse,coarse,$(COARSE)))
 $(foreach mask,coarse level,$(eval $(call score,$(mask),,coarse,coarse,$(COARSE))) $(eval $(call score,$(mask),3,coarse,coarse3,$(COARSE3))))
 $(foreach mask,refined refined.true,$(eval $(call score,$(mask),,refine,refined,$(REFINED))))
 

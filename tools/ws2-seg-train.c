@@ -54,7 +54,7 @@ static const struct ws2_option options[] = {
     {"frames", 0, WS2_OPT_REAL, &o.frames, "X", "weight of the frames' own loss", 0, 0, 100},
     {"top", 0, WS2_OPT_REAL, &o.top, "X", "share of a frame's item pixels that it looks at", 0, 0, 1},
     {"paste", 0, WS2_OPT_REAL, &o.paste, "X", "share of frames with items of another one beside", 0, 0, 1},
-    {"form", 0, WS2_OPT_CHOICE, &o.form, "absolute|kiryo", "where the estimate is negative", 0, 0, 0},
+    {"form", 0, WS2_OPT_CHOICE, &o.form, "absolute|kiryo|plain", "of the loss of a mixture", 0, 0, 0},
     {"beta", 0, WS2_OPT_REAL, &o.pu.beta, "X", "kiryo: how negative it may get", 0, 0, 100},
     {"gamma", 0, WS2_OPT_REAL, &o.pu.gamma, "X", "kiryo: length of the step back", 0, 0, 100},
     {"backbone", 0, WS2_OPT_CHOICE, &o.backbone, "resnet18|resnet34|resnet50", "network", 0, 0, 0},

@@ -42,7 +42,9 @@ struct ws2_pu_terms ws2_pu_loss(struct nn *nn, struct nn_tensor *z, const uint8_
     t.before = weighted(nn, as_unwanted, before);
     t.wanted = nn_add(nn, unwanted, weighted(nn, z, after));
     t.negative = nn_add_scaled(nn, t.before, unwanted, -options->prior);
-    if (options->form == WS2_PU_KIRYO && nn_item(nn, t.negative) < -options->beta)
+    if (options->form == WS2_PU_PLAIN)
+        t.total = nn_add(nn, t.wanted, t.before);
+    else if (options->form == WS2_PU_KIRYO && nn_item(nn, t.negative) < -options->beta)
         t.total = nn_mul_scalar(nn, t.negative, -options->gamma);
     else
         t.total = nn_add_scaled(nn, options->form == WS2_PU_KIRYO ? t.negative : nn_abs(nn, t.negative),

@@ -314,7 +314,8 @@ struct nn_tensor *ws2_maps_warp(struct nn *nn, struct nn_tensor *maps, struct nn
  */
 enum ws2_pu_form {
     WS2_PU_ABSOLUTE, /* total = prior wanted + |negative| */
-    WS2_PU_KIRYO /* total = prior wanted + negative, or, where negative < -beta, -gamma negative alone (algorithm 1) */
+    WS2_PU_KIRYO, /* total = prior wanted + negative, or, where negative < -beta, -gamma negative alone (algorithm 1) */
+    WS2_PU_PLAIN /* total = wanted + before: before the sorter all is taken for unwanted (the contrast) */
 };
 struct ws2_pu_options {
     double prior; /* 0 <= prior < 1 */

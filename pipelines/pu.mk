@@ -1,0 +1,171 @@
+# pu.mk: what dense before/after learning (ws2-seg-train) owes to each of its parts, and where it stops working. All on
+# simulated belts, whose truth is known, with mean and spread over several seeds.
+#
+#   make -f pipelines/pu.mk OUT=...
+#
+#   OUT       where results go; a rerun does only what is missing
+#   SEEDS     1 2 3
+#   PU        options of ws2-seg-train that all rows share, those of belt.mk
+#   ABLATION  rows of OUT/ablation.tsv:
+#               taken     before the sorter all is taken for unwanted: no correction, no rounds, nothing of what follows
+#               mixture   positive-unlabelled, as Kiryo et al. have it for pictures
+#               beside    the same with items of the other camera laid beside
+#               frames    the same with the frames' own loss
+#               round1    and a round of self-training: what ws2-seg-train does when nothing is asked for
+#               round2 round3   and more of them
+#               whole     round1 where one network judges the frames that it has learnt
+#               reach4 reach8 reach16   round1 with another reach
+#               flat      round1 with evened frames
+#               labels    the same network learning from the truth: a bound, not a result
+#             and of what is made of the probabilities of round1 afterwards:
+#               mirror    mean over the frame and its mirror images;  vote  in regions;  track  along tracks;  three  frames merged
+#   STRESS    rows of OUT/stress.tsv, FACTOR_VALUE, an option of ws2-synth each, with +flat for evened frames; `clips` are those
+#             of either camera
+#   SYNTH     options of the belts of STRESS;  PU_STRESS  options of ws2-seg-train for them
+#   JOBS      sequences at a time;  THREADS of the training
+#
+# Targets: `ablation`, `stress`, `all`. IoU in percent, mean over frames and pooled, before the sorter and after it; of stress
+# beside what a mask of all items would have, what ws2-seg-train estimates without truth, its verdict, and how often the
+# verdict was right: it should warn where the masks are no better than a mask of all items.
+
+SHELL := bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DELETE_ON_ERROR:
+.SUFFIXES:
+MAKEFLAGS += --no-print-directory
+SELF := $(lastword $(MAKEFILE_LIST))
+HERE := $(dir $(SELF))
+include $(HERE)belt.mk
+
+OUT ?=
+SEEDS ?= 1 2 3
+PU ?= $(BELT_PU)
+JOBS ?= $(shell nproc)
+THREADS ?= $(shell nproc)
+ABLATION ?= taken mixture beside frames round1 round2 round3 whole reach4 reach8 reach16 flat labels mirror vote track three
+STRESS ?= unwanted_0.05 unwanted_0.1 unwanted_0.2 unwanted_0.4 unwanted_0.6 miss_0 miss_0.1 miss_0.3 \
+  camera-difference_none camera-difference_mild camera-difference_strong camera-difference_strong+flat \
+  density_2 density_9 density_crowded clips_4 clips_12 clips_24 clips_48
+SYNTH ?= $(BELT) --clips 48
+PU_STRESS ?= $(PU)
+export WS2_LEVEL := 3
+export GOMP_SPINCOUNT ?= 3000
+
+ifneq ($(filter-out help,$(or $(MAKECMDGOALS),all)),)
+$(if $(OUT),,$(error OUT is not set; it names the folder for results))
+endif
+
+.PHONY: all ablation stress help
+.NOTPARALLEL:
+all: ablation stress
+help:
+	@sed -n '2,/^$$/s/^# \{0,1\}//p' $(SELF)
+ablation stress: %: $(OUT)/%.tsv
+	@awk -F '\t' '{ for (i = 1; i <= NF; i++) printf (i == 1 ? "%-30s" : "%-13s"), $$i; print "" }' $<
+
+# ws2.mk with pu alone: $1 target, $2 folder of frames and masks, $3 of results, $4 seed, $5 options of ws2-seg-train, $6 FLAT.
+pu = $(MAKE) -f $(HERE)ws2.mk $1 DATA=$2/data WORK=$2 OUT=$3 SEED=$4 METHODS=pu JOBS=$(JOBS) THREADS=$(THREADS) $(BELT_NETWORK) \
+  PU='$5' FLAT=$6
+# Runs $1 and writes the seconds that it took on all processors to $2.
+timed = TIMEFORMAT=%U; { time $1 >&3 2>&4; } 3>&1 4>&2 2>$2.part; tail -n 1 $2.part >$2; rm $2.part
+# Of a table of ws2-iou the mean and pooled IoU and the recall on frames of one camera.
+scores = awk -F '\t' -v role=$1 'NR == 1 { for (i = 1; i <= NF; i++) c[$$i] = i; next } $$c["role"] == role && $$c["seq"] == "-" { \
+  printf "\t%s\t%s\t%s", $$c["iou"], $$c["pooled"], $$c["recall"] }'
+both = $(call scores,before) $1; $(call scores,after) $1
+HEADS := before\tpooled\trecall\tafter\tpooled\trecall
+
+# ---- parts ----------------------------------------------------------------------------------------------------
+
+options.taken := --form plain --paste 0 --frames 0 --rounds 0
+options.mixture := --paste 0 --frames 0 --rounds 0
+options.beside := --frames 0 --rounds 0
+options.frames := --rounds 0
+options.round1 := --rounds 1
+options.round2 := --rounds 2
+options.round3 := --rounds 3
+options.whole := --rounds 1 --halves no
+options.reach4 := --rounds 1 --reach 4
+options.reach8 := --rounds 1 --reach 8
+options.reach16 := --rounds 1 --reach 16
+options.flat := --rounds 1
+NETWORKS := taken mixture beside frames round1 round2 round3 whole reach4 reach8 reach16 flat
+
+belt = $(OUT)/ablation/seed-$1
+define one_belt
+$(call belt,$1)/data/ws2-synth.txt:
+	@mkdir -p $$(@D)
+	@ws2-synth -q --dataset $$(@D) $(BELT) --seed $1 -j $(JOBS)
+$(call belt,$1).tsv: $(ABLATION:%=$(call belt,$1)/%.row)
+	@{ printf 'row\t$(HEADS)\tseconds\n'; cat $$^; } >$$@.part; mv $$@.part $$@
+endef
+$(foreach s,$(SEEDS),$(eval $(call one_belt,$s)))
+
+# A network of its own.
+define network
+$(call belt,$1)/$2.row: $(call belt,$1)/data/ws2-synth.txt
+	@echo "seed $1: $2"; mkdir -p $$(basename $$@)
+	@$$(call pu,bgmask,$(call belt,$1),$(call belt,$1)/$2,$1) >/dev/null
+	@$$(call timed,$$(call pu,train,$(call belt,$1),$(call belt,$1)/$2,$1,$(PU) $(options.$2),$(filter flat,$2)),$(call belt,$1)/$2/seconds)
+	@$$(call pu,$(call belt,$1)/$2/iou/pu.coarse.tsv,$(call belt,$1),$(call belt,$1)/$2,$1,$(PU) $(options.$2),$(filter flat,$2))
+	@{ printf $2; $$(call both,$(call belt,$1)/$2/iou/pu.coarse.tsv); printf '\t'; cat $(call belt,$1)/$2/seconds; } >$$@.part; mv $$@.part $$@
+endef
+$(foreach s,$(SEEDS),$(foreach a,$(NETWORKS),$(eval $(call network,$s,$a))))
+
+# The bound: the truth beside the frames, which only a simulated belt has.
+define supervised
+$(call belt,$1)/labels.row: $(call belt,$1)/round1.row
+	@echo "seed $1: labels"; mkdir -p $$(basename $$@)
+	@cd $(call belt,$1)/bgmask; for f in training/*/*.ws2 validation/*/*.ws2; do mkdir -p ../truth/$$$$(dirname $$$$f); \
+	  ws2-merge -o ../truth/$$$$f $$$$f <(ws2-synth -q $(BELT) --seed $1 --clip $$$${f%.ws2} --tensors truth); done
+	@$$(call timed,ws2-seg-train --method labels -j $(THREADS) --size 128 --seed $1 $(PU) -o $$(basename $$@)/labels.safetensors \
+	  $$$$(printf -- '--validation %s ' $(call belt,$1)/truth/validation/*/*.ws2) $(call belt,$1)/truth/training/*/*.ws2,$$(basename $$@)/seconds)
+	@ws2-seg -j $(THREADS) -w $$(basename $$@)/labels.safetensors $(call belt,$1)/bgmask/test/*/*.ws2 | ws2-iou --centre --by-seq --mask mask >$$(basename $$@)/iou.tsv
+	@{ printf labels; $$(call both,$$(basename $$@)/iou.tsv); printf '\t'; cat $$(basename $$@)/seconds; } >$$@.part; mv $$@.part $$@
+endef
+$(foreach s,$(SEEDS),$(eval $(call supervised,$s)))
+
+# What is made of the probabilities of round1, at the threshold of its weights. $1 seed.
+of = $(call belt,$1)/$2/test/*/*.ws2
+seg = ws2-seg -j $(THREADS) $2 -w $(call belt,$1)/round1/train/pu.safetensors $(call of,$1,bgmask)
+moving = ws2-merge <($(call seg,$1)) <(ws2-cat --segments $(call of,$1,flow))
+threshold = $$(awk -F '\t' 'END { print $$3 }' $(call belt,$1)/round1/train/pu.tsv)
+vote = ws2-vote -j $(THREADS) --mask mask --threshold $(call threshold,$1)
+later.mirror = $(call seg,$1,--tta)
+later.vote = ws2-merge <($(call seg,$1)) <(ws2-cat --segments $(call of,$1,sam)) | $(call vote,$1)
+later.track = $(moving) | $(call vote,$1) --by track
+later.three = $(moving) | ws2-fuse -j $(THREADS) -k 1 | ws2-coarse --in prob --absolute --threshold $(call threshold,$1) --out fused | \
+  ws2-pick --drop mask --rename fused=mask
+define afterwards
+$(call belt,$1)/$2.row: $(call belt,$1)/round1.row
+	@echo "seed $1: $2"; mkdir -p $$(basename $$@)
+	@$$(call pu,flow sam,$(call belt,$1),$(call belt,$1)/round1,$1) >/dev/null
+	@$$(call later.$2,$1) | ws2-iou --centre --by-seq --mask mask >$$(basename $$@)/iou.tsv
+	@{ printf $2; $$(call both,$$(basename $$@)/iou.tsv); printf '\t-\n'; } >$$@.part; mv $$@.part $$@
+endef
+$(foreach s,$(SEEDS),$(foreach a,mirror vote track three,$(eval $(call afterwards,$s,$a))))
+
+$(OUT)/ablation.tsv: $(SEEDS:%=$(OUT)/ablation/seed-%.tsv)
+	@awk -F '\t' -v keys=1 -f $(HERE)spread.awk $^ >$@.part; mv $@.part $@
+
+# ---- where it stops working -----------------------------------------------------------------------------------
+
+# FACTOR_VALUE or FACTOR_VALUE+flat
+factor = $(firstword $(subst _, ,$1))
+value = $(patsubst %+flat,%,$(lastword $(subst _, ,$1)))
+folder = $(OUT)/stress/$1/seed-$2
+define stressed
+$(call folder,$1,$2).row:
+	@echo "seed $2: $1"; mkdir -p $$(basename $$@)/data
+	@ws2-synth -q --dataset $$(basename $$@)/data $(SYNTH) --$(call factor,$1) $(call value,$1) --seed $2 -j $(JOBS)
+	@$$(call pu,bgmask,$$(basename $$@),$$(basename $$@),$2) >/dev/null
+	@$$(call timed,$$(call pu,train,$$(basename $$@),$$(basename $$@),$2,$(PU_STRESS),$(findstring flat,$1)),$$(basename $$@)/seconds)
+	@$$(call pu,$$(basename $$@)/iou/pu.coarse.tsv $$(basename $$@)/iou/foreground.tsv,$$(basename $$@),$$(basename $$@),$2,$(PU_STRESS),$(findstring flat,$1))
+	@{ printf '%s' '$1'; $$(call both,$$(basename $$@)/iou/pu.coarse.tsv); $$(call scores,before) $$(basename $$@)/iou/foreground.tsv; printf '\t'; \
+	  tail -n 1 $$(basename $$@)/train/pu.tsv | cut -f 2,6- | tr '\n' '\t'; cat $$(basename $$@)/seconds; } >$$@.part; mv $$@.part $$@
+	@rm -r $$(basename $$@)/{data,read,bgmask,cam,coarse}
+endef
+$(foreach s,$(SEEDS),$(foreach c,$(STRESS),$(eval $(call stressed,$c,$s))))
+$(foreach s,$(SEEDS),$(eval $(OUT)/stress/seed-$s.tsv: $(STRESS:%=$(OUT)/stress/%/seed-$s.row) ; @{ printf 'case\t$(HEADS)\tall_before\tall_pooled\tall_recall\tprior\testimated_recall\tmost_recall\tfalse_positives\testimated_iou\timages\tverdict\tseconds\n'; cat $$^; } >$$@.part; mv $$@.part $$@))
+$(OUT)/stress.tsv: $(SEEDS:%=$(OUT)/stress/seed-%.tsv)
+	@awk -F '\t' -v keys=1 -f $(HERE)spread.awk $^ >$@.part; mv $@.part $@
+	@awk -F '\t' -f $(HERE)verdict.awk $^

@@ -37,8 +37,9 @@ struct clip_options {
     int lighter; /* grey levels added to the belt */
     enum flow_kind flow;
     enum seeds_kind seeds;
-    int speed;  /* the item moves so many pixels to the right in each frame; 0: it jumps */
-    bool clean; /* no noise */
+    const char *labels; /* name of a tensor: 1 on the item, but 255 in its first row, else 0; NULL: none */
+    int speed;          /* the item moves so many pixels to the right in each frame; 0: it jumps */
+    bool clean;         /* no noise */
 };
 
 /* Corner of the item. */
@@ -102,6 +103,22 @@ static inline void put_seeds(struct ws2_record *record, const struct clip_option
             ws2_record_put(record, "seeds", WS2_U8, &shape, o->seeds == SEEDS_ITEM ? fg : number, &error), 0);
 }
 
+static inline void put_labels(struct ws2_record *record, const struct clip_options *o, const uint8_t *fg,
+                              int frame)
+{
+    struct ws2_error error = {0};
+    const struct ws2_shape shape = ws2_shape_2(o->height, o->width);
+    int left, top;
+    if (o->labels == NULL)
+        return;
+    uint8_t *label = calloc((size_t)(o->height * o->width), 1);
+    item_place(o, frame, &left, &top);
+    for (int i = 0; i < o->height * o->width; i++)
+        label[i] = fg[i] && i / o->width == top ? 255 : fg[i];
+    assert_int_equal(ws2_record_put(record, o->labels, WS2_U8, &shape, label, &error), 0);
+    free(label);
+}
+
 static inline void put_frame(struct ws2_writer *writer, struct ws2_record *record,
                              const struct clip_options *o, int frame, uint32_t *noise)
 {
@@ -117,6 +134,7 @@ static inline void put_frame(struct ws2_writer *writer, struct ws2_record *recor
     if (!o->no_fg)
         assert_int_equal(ws2_record_put(record, "fg", WS2_U8, &mask, fg, &error), 0);
     put_seeds(record, o, fg);
+    put_labels(record, o, fg, frame);
     put_flow(record, o, "flow.prev", frame, frame - 1);
     put_flow(record, o, "flow.next", frame, frame + 1);
     assert_int_equal(ws2_writer_put(writer, record), 0);
@@ -148,6 +166,8 @@ static inline void write_clips(const struct clip_options *o, int count)
         if (o[s].seeds != SEEDS_NONE)
             ws2_head_add_tensor(head, "seeds", o[s].seeds == SEEDS_FLOAT ? WS2_F32 : WS2_U8, "h,w", "label",
                                 &error);
+        if (o[s].labels)
+            ws2_head_add_tensor(head, o[s].labels, WS2_U8, "h,w", "label", &error);
         assert_int_equal(ws2_writer_begin(writer, head), 0);
         for (int f = 0; f < o[s].frames; f++)
             put_frame(writer, record, &o[s], f, &noise);

@@ -37,9 +37,11 @@ struct clip_options {
     int lighter; /* grey levels added to the belt */
     enum flow_kind flow;
     enum seeds_kind seeds;
-    const char *labels; /* name of a tensor: 1 on the item, but 255 in its first row, else 0; NULL: none */
-    int speed;          /* the item moves so many pixels to the right in each frame; 0: it jumps */
-    bool clean;         /* no noise */
+    const char
+        *labels;  /* name of a tensor: on the item 1 before, 0 after, but 255 in its first row; NULL: none */
+    int speed;    /* the item moves so many pixels to the right in each frame; 0: it jumps */
+    bool clean;   /* no noise */
+    bool swapped; /* blue before, red after */
 };
 
 /* Corner of the item. */
@@ -49,7 +51,7 @@ static inline void item_place(const struct clip_options *o, int frame, int *left
     *top = o->speed ? 3 : 3 + frame % 3;
 }
 
-/* Frames of a grey belt with noise and one square item: red before, blue after. */
+/* Frames of a grey belt with noise and one square item: red before, blue after, unless that is swapped. */
 static inline void paint(uint8_t *rgb, uint8_t *fg, const struct clip_options *o, int frame, uint32_t *noise)
 {
     const int side = o->width / 3;
@@ -61,9 +63,9 @@ static inline void paint(uint8_t *rgb, uint8_t *fg, const struct clip_options *o
             const bool item = x >= left && x < left + side && y >= top && y < top + side;
             fg[y * o->width + x] = item;
             for (int c = 0; c < 3; c++) {
-                const int level = !item                                       ? 90 + o->lighter
-                                  : c == (o->role == WS2_ROLE_BEFORE ? 0 : 2) ? 200
-                                                                              : 40;
+                const int level = !item ? 90 + o->lighter
+                                  : c == ((o->role == WS2_ROLE_BEFORE) != o->swapped ? 0 : 2) ? 200
+                                                                                              : 40;
                 p[c] = (uint8_t)(level + (o->clean ? 0 : (int)(generator_next(noise) >> 28)));
             }
         }
@@ -114,7 +116,7 @@ static inline void put_labels(struct ws2_record *record, const struct clip_optio
     uint8_t *label = calloc((size_t)(o->height * o->width), 1);
     item_place(o, frame, &left, &top);
     for (int i = 0; i < o->height * o->width; i++)
-        label[i] = fg[i] && i / o->width == top ? 255 : fg[i];
+        label[i] = !fg[i] ? 0 : i / o->width == top ? 255 : o->role == WS2_ROLE_BEFORE;
     assert_int_equal(ws2_record_put(record, o->labels, WS2_U8, &shape, label, &error), 0);
     free(label);
 }

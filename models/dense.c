@@ -35,6 +35,24 @@ int dense_shares(struct ws2_loader *loader, double share[2], struct ws2_error *e
     return status;
 }
 
+int dense_prior(double *prior, const double share[2], struct ws2_error *error)
+{
+    const double before = share[WS2_CLASS_BEFORE], after = share[WS2_CLASS_AFTER];
+    if (before <= 0 || after <= 0)
+        return ws2_fail(error, WS2_ERR_INPUT, "nothing lies on the belt %s the sorter: is fg empty?",
+                        before <= 0 ? "before" : "after");
+    if (!isnan(*prior))
+        return WS2_OK;
+    if (after >= before)
+        return ws2_fail(
+            error, WS2_ERR_INPUT,
+            "items cover %.2f %% of the belt before the sorter and %.2f %% after it: have the cameras been "
+            "swapped? else give --prior",
+            100 * before, 100 * after);
+    *prior = after / before;
+    return WS2_OK;
+}
+
 /* ---- what networks say ---------------------------------------------------------------------------------------- */
 
 struct buffer {
@@ -266,19 +284,20 @@ static void describe_loss(const struct work *w, const struct learner *l, struct 
                      o->pu.form == WS2_PU_PLAIN ? "plain" : "absolute");
 }
 
+/* What was asked for comes before what follows from it, so that a run that cannot be resumed is told of that. */
 static void describe(const struct work *w, const struct learner *l, struct ws2_meta *meta)
 {
     const struct dense_options *o = w->options;
     ws2_meta_set(meta, "dense", o->labels ? "labels" : "pu");
-    describe_loss(w, l, meta);
-    if (o->labels)
-        return;
-    ws2_meta_set(meta, "round", "%d", w->number);
-    ws2_meta_set(meta, "prior", "%.4f", o->pu.prior);
-    ws2_meta_set(meta, "frames", "weight %g, top %g", o->frames, o->top);
-    if (w->last)
+    if (!o->labels) {
+        ws2_meta_set(meta, "round", "%d", w->number);
+        ws2_meta_set(meta, "prior", "%.4f", o->pu.prior);
+        ws2_meta_set(meta, "frames", "weight %g, top %g", o->frames, o->top);
+    }
+    if (w->last && !o->labels)
         ws2_meta_set(meta, "quantiles", "%.4g and %.4g, by %s", o->low, o->high,
                      w->last->networks == 2 ? "the other half" : "one network");
+    describe_loss(w, l, meta);
 }
 
 static void describe_network(const struct fpn *fpn, struct ws2_meta *meta)

@@ -48,6 +48,10 @@ void dense_round_close(struct dense_round *round); /* zeroed is fine */
 /* The share of pixels that hold items, mean over the pictures of each camera, in one epoch of a dense loader. */
 int dense_shares(struct ws2_loader *loader, double share[2], struct ws2_error *error);
 
+/* What the shares say the prior is, where it is NaN: the same belt carries the same wanted items past both cameras.
+ * WS2_ERR_INPUT where a camera sees no items, or the one after the sorter no fewer. */
+int dense_prior(double *prior, const double share[2], struct ws2_error *error);
+
 /*
  * Learns round `number`, 0 the first, of options that have a prior, from `last`, the round before (NULL: without teachers),
  * and leaves it in *round. output: the file of its network, and NULL; or those of two networks, for which data needs

@@ -8,6 +8,7 @@
 #include "flat.h"
 #include "models/dense.h"
 #include "network.h"
+#include "rounds.h"
 
 static struct {
     int method, backbone, reach, form, flip;
@@ -120,28 +121,18 @@ static struct ws2_data_options data_options(const struct ws2_common *common)
                                                 .threads = common->threads > 2 ? common->threads / 2 : 1}};
 }
 
-/* The prior that was asked for, or what the shares of both cameras say: the same belt carries the same wanted items. */
+/* The prior that was asked for, or what the shares of both cameras say. */
 static void find_prior(struct ws2_data *data)
 {
     struct ws2_error error = {0};
+    const bool asked = strcmp(o.prior_text, "auto") != 0;
     double share[2];
+    o.pu.prior = asked ? o.prior : NAN;
     must(dense_shares(data->train, share, &error), &error);
-    const double after = share[WS2_CLASS_AFTER], before = share[WS2_CLASS_BEFORE];
-    if (before <= 0 || after <= 0)
-        ws2_die_text(WS2_ERR_INPUT, "nothing lies on the belt %s the sorter: is fg empty?",
-                     before <= 0 ? "before" : "after");
-    if (strcmp(o.prior_text, "auto") != 0)
-        o.pu.prior = o.prior;
-    else if (after >= before)
-        ws2_die_text(
-            WS2_ERR_INPUT,
-            "items cover %.2f %% of the belt before the sorter and %.2f %% after it: have the cameras been "
-            "swapped? else give --prior",
-            100 * before, 100 * after);
-    else
-        o.pu.prior = after / before;
-    ws2_note("items cover %.2f %% before the sorter, %.2f %% after it: prior %.3f%s", 100 * before,
-             100 * after, o.pu.prior, strcmp(o.prior_text, "auto") == 0 ? "" : ", as asked for");
+    must(dense_prior(&o.pu.prior, share, &error), &error);
+    ws2_note("items cover %.2f %% before the sorter, %.2f %% after it: prior %.3f%s",
+             100 * share[WS2_CLASS_BEFORE], 100 * share[WS2_CLASS_AFTER], o.pu.prior,
+             asked ? ", as asked for" : "");
 }
 
 /* Quantiles that were not asked for follow from the prior. */
@@ -176,55 +167,7 @@ static void settle(const struct ws2_common *common)
         o.rounds = 0;
 }
 
-/* ---- what is known -------------------------------------------------------------------------------------------- */
-
-static void tell(FILE *table, int number, const struct dense_round *round)
-{
-    const struct ws2_pu_figures *f = &round->figures;
-    const double threshold = round->fpn[0].info.threshold;
-    const char *verdict = o.method == METHOD_PU ? ws2_pu_verdict(f) : "of labels";
-    ws2_note("round %d: threshold %.3f, %srecall %.3f, false positives %.3f, IoU %.3f: %s", number, threshold,
-             o.method == METHOD_PU ? "estimated " : "", f->recall, f->false_positives, f->iou, verdict);
-    fprintf(table, "%d\t%.4f\t%.3f\t%.4f\t%.4f\t%.4f\t%.4f\t%.4f\t%.4f\t%s\n", number, o.pu.prior, threshold,
-            f->before, f->after, f->recall, f->most, f->false_positives, f->iou, verdict);
-}
-
-static void warn(const struct ws2_pu_figures *f)
-{
-    const char *verdict = ws2_pu_verdict(f);
-    if (o.method == METHOD_PU && strcmp(verdict, ws2_pu_plausible) != 0)
-        ws2_warn("estimated recall %.2f, false positives %.2f, IoU %.2f: %s", f->recall, f->false_positives,
-                 f->iou, verdict);
-}
-
 /* ---- rounds --------------------------------------------------------------------------------------------------- */
-
-static int report(void *context, int64_t step, int64_t steps, double loss, double rate,
-                  const struct ws2_epoch *epoch)
-{
-    const int64_t *before = context; /* steps of the rounds before this one */
-    char text[64];
-    (void)steps;
-    snprintf(text, sizeof text, "loss %.4f  %.1f images/s", loss, rate);
-    ws2_cli_progress_set(*before + step, text);
-    if (epoch)
-        ws2_note("epoch %lld: loss %.4f, validation loss %.4f, %.1f images/s%s", (long long)epoch->epoch,
-                 epoch->loss, epoch->val_loss, rate, epoch->best ? ", best so far" : "");
-    return 0;
-}
-
-/* The files of a round: the last one's is FILE; those before it are FILE with their number before the ending, and a letter
- * where there are two, one for each half of the sequences. */
-static void name_round(int number, bool halves, char *name[2])
-{
-    char text[2][16];
-    for (int i = 0; i < 2; i++) {
-        snprintf(text[i], sizeof text[i], halves ? "%d%c" : "%d", number, "ab"[i]);
-        name[i] = i > 0 && (!halves || number == o.rounds) ? NULL
-                  : number == o.rounds                     ? ws2_must(strdup(o.output))
-                                                           : file_marked(o.output, text[i]);
-    }
-}
 
 static struct dense_options dense_options(const struct ws2_common *common)
 {
@@ -263,40 +206,46 @@ static void try_files(struct nn *nn, const struct ws2_common *common)
     fpn_close(&fpn);
 }
 
-static void train(struct nn *nn, struct ws2_data *data, const struct ws2_common *common)
+/* One round, of which `last` is the one before, unless it is the first. */
+static void learn_round(struct dense_round *round, int number, const struct dense_round *last, struct nn *nn,
+                        const struct ws2_data *data, const struct dense_options *dense,
+                        struct rounds_progress *progress)
 {
     struct ws2_error error = {0};
+    char *name[2];
+    rounds_name(name, o.output, number, (int)o.rounds, data->half[0] != NULL);
+    const struct ws2_train_options run = {.epochs = (int64_t)o.epochs,
+                                          .patience = o.patience,
+                                          .log = number == o.rounds ? o.log : NULL,
+                                          .resume = o.resume,
+                                          .report = rounds_report,
+                                          .context = progress};
+    dense_round_close(round);
+    must(dense_learn(round, nn, number, number ? last : NULL, dense, data, &run, (const char *const *)name,
+                     &error),
+         &error);
+    free(name[0]);
+    free(name[1]);
+}
+
+static void train(struct nn *nn, struct ws2_data *data, const struct ws2_common *common)
+{
     struct dense_round round[2] = {0}; /* this one and the one before */
     char *text = NULL;
     size_t size;
     FILE *table = ws2_must(open_memstream(&text, &size));
     const struct dense_options dense = dense_options(common);
-    const int64_t epochs = (int64_t)o.epochs, steps = epochs * ws2_loader_steps(data->train);
-    int64_t before = 0;
-    fputs("round\tprior\tthreshold\tbefore\tafter\trecall\tmost_recall\tfalse_positives\tiou\tverdict\n",
-          table);
+    const int64_t steps = (int64_t)o.epochs * ws2_loader_steps(data->train);
+    rounds_head(table);
     ws2_cli_progress_begin(common, "steps", (o.rounds + 1) * steps);
     for (int number = 0; number <= o.rounds; number++) {
+        struct rounds_progress progress = {.before = number * steps};
         struct dense_round *now = &round[number % 2];
-        char *name[2];
-        name_round(number, data->half[0] != NULL, name);
-        const struct ws2_train_options run = {.epochs = epochs,
-                                              .patience = o.patience,
-                                              .log = number == o.rounds ? o.log : NULL,
-                                              .resume = o.resume,
-                                              .report = report,
-                                              .context = &before};
-        dense_round_close(now);
-        must(dense_learn(now, nn, number, number ? &round[1 - number % 2] : NULL, &dense, data, &run,
-                         (const char *const *)name, &error),
-             &error);
-        tell(table, number, now);
-        before += steps;
-        free(name[0]);
-        free(name[1]);
+        learn_round(now, number, &round[1 - number % 2], nn, data, &dense, &progress);
+        rounds_tell(table, number, now, &dense);
     }
     ws2_cli_progress_end();
-    warn(&round[o.rounds % 2].figures);
+    rounds_warn(&round[o.rounds % 2].figures, &dense);
     if (fclose(table) != 0)
         ws2_must(NULL);
     if (o.figures)

@@ -22,7 +22,7 @@ static int describe_data(struct ws2_meta *meta, const struct ws2_loader *train, 
     if (l->dense)
         bad |= ws2_meta_set(meta, "light", "channel %g, common %g, offset %g%s", l->light.channel,
                             l->light.common, l->light.offset, l->transpose ? ", transposed" : "");
-    if (l->paste > 0)
+    if (l->dense && l->labels == NULL) /* 0 too: a run with items beside is no run without */
         bad |= ws2_meta_set(meta, "paste", "%g", l->paste);
     if (l->half != WS2_HALF_BOTH)
         bad |= ws2_meta_set(meta, "half", "%s", l->half == WS2_HALF_FIRST ? "first" : "second");

@@ -135,11 +135,11 @@ static int list_clip(struct ws2_loader *loader, int i, bool second, struct ws2_e
 }
 
 /* Must there be samples of every class? What learns from seeds asks for none, unless they are to be balanced, or a belt is
- * drawn from either camera. */
+ * drawn from either camera, or items after the sorter. */
 static bool needs_classes(const struct ws2_loader_options *o)
 {
     const bool belts = o->background == WS2_BACKGROUND_REMOVE && o->fill == WS2_FILL_BELT;
-    return !o->seeds || o->balance || belts;
+    return !o->seeds || o->balance || belts || o->paste > 0;
 }
 
 static int list_samples(struct ws2_loader *loader, const bool *use, struct ws2_error *error)

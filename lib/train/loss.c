@@ -3,7 +3,7 @@
 const char *ws2_method_name(enum ws2_method method)
 {
     static const char *const name[] = {"standard", "puzzle", "pof", "temporal", "plain",
-                                       "features", "edges",  "pu",  "round"};
+                                       "features", "edges",  "pu",  "round",    "labels"};
     return name[method];
 }
 

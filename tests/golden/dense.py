@@ -5,6 +5,8 @@
                               beta 0.1 and gamma 0.5
     gradient.LOGITS.PRIOR.FORM   of the total, every value
     balanced, balanced.gradient  cross-entropy of pixels with weights, of the plain logits
+    frames.LOGITS.SHARE, .gradient   the frames' own loss, with items of the other camera laid beside
+    labels, labels.gradient   cross-entropy of known pixels, of the plain logits
     fpn.REACH                 logits of a pyramid on ResNet-18, every 7th of [2,1,64,64]; the second picture is mirrored
     fpn.REACH.odd             of one picture of 50x70 pixels
     fpn.REACH.train           of the same as the first, in training; .mean: the last running mean after it; .grad.NAME: the
@@ -62,6 +64,28 @@ def balanced(z):
     return (torch.sum(wanted * F.softplus(z)) / wanted.sum() + torch.sum(unwanted * F.softplus(-z)) / unwanted.sum()) / 2
 
 
+def frames(z, share):
+    keep = torch.where(numbers("dense keep", 4) > 0, 1 + LABELS.reshape(4, 1, 1, 1), 0)
+    keep = torch.where((keep == 0) & (numbers("dense pasted", 2) > 0), 1 + AFTER, keep)
+    loss = []
+    for k, camera in enumerate(LABELS.tolist()):
+        own = z[k][keep[k] == 1 + camera]
+        top = torch.topk(own, max(1, int(share * len(own)))).values.mean()
+        loss.append(F.softplus(-top if camera == BEFORE else top))
+    return torch.stack(loss).mean()
+
+
+def labels(z):
+    label = numbers("dense labels", 3)  # 2: unknown
+    known = (numbers("dense keep", 4) > 0) & (label < 2)
+    return F.binary_cross_entropy_with_logits(z[known], label[known].double())
+
+
+def with_gradient(name, z, loss):
+    loss.backward()
+    return {name: loss.detach(), f"{name}.gradient": z.grad}
+
+
 def losses():
     out = {}
     for kind in SHIFTS:
@@ -72,10 +96,13 @@ def losses():
                 terms[0].backward()
                 name = f"{kind}.{prior:g}.{form}"
                 out[f"pu.{name}"], out[f"gradient.{name}"] = terms.detach(), z.grad
-    z = logits("plain")
-    loss = balanced(z)
-    loss.backward()
-    return {**out, "balanced": loss.detach(), "balanced.gradient": z.grad}
+        for share in (0.01, 0.2, 1.0):
+            z = logits(kind)
+            out |= with_gradient(f"frames.{kind}.{share:g}", z, frames(z, share))
+    for name, loss in (("balanced", balanced), ("labels", labels)):
+        z = logits("plain")
+        out |= with_gradient(name, z, loss(z))
+    return out
 
 
 # ---- the network ------------------------------------------------------------------------------------------------
@@ -86,13 +113,14 @@ class Pyramid(torch.nn.Module):
         super().__init__()
         trunk = torchvision.models.resnet18()
         self.conv1, self.bn1, self.relu, self.maxpool = trunk.conv1, trunk.bn1, trunk.relu, trunk.maxpool
-        self.layer1, self.layer2 = trunk.layer1, trunk.layer2
-        self.lateral1, self.lateral2 = torch.nn.Conv2d(64, 64, 1), torch.nn.Conv2d(128, 64, 1)
+        self.layer1, self.lateral1 = trunk.layer1, torch.nn.Conv2d(64, 64, 1)
+        if reach >= 8:
+            self.layer2, self.lateral2 = trunk.layer2, torch.nn.Conv2d(128, 64, 1)
         if reach == 16:
             self.layer3, self.lateral3 = trunk.layer3, torch.nn.Conv2d(256, 64, 1)
         self.smooth, self.smooth_bn = torch.nn.Conv2d(64, 64, 3, padding=1, bias=False), torch.nn.BatchNorm2d(64)
         self.logit = torch.nn.Conv2d(64, 1, 1)
-        self.levels = 3 if reach == 16 else 2
+        self.levels = {4: 1, 8: 2, 16: 3}[reach]
 
     def forward(self, x):
         y = self.maxpool(self.relu(self.bn1(self.conv1(x))))
@@ -125,7 +153,7 @@ def odd_image():
 
 def networks(dtype):
     out = {}
-    for reach in (8, 16):
+    for reach in (4, 8, 16):
         net, name = network(reach, dtype).eval(), f"fpn.{reach}"
         with torch.no_grad():
             out[name] = net(images().to(dtype)).flatten()[::7]

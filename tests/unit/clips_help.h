@@ -37,8 +37,11 @@ struct clip_options {
     int lighter; /* grey levels added to the belt */
     enum flow_kind flow;
     enum seeds_kind seeds;
-    int speed;  /* the item moves so many pixels to the right in each frame; 0: it jumps */
-    bool clean; /* no noise */
+    const char
+        *labels;  /* name of a tensor: on the item 1 before, 0 after, but 255 in its first row; NULL: none */
+    int speed;    /* the item moves so many pixels to the right in each frame; 0: it jumps */
+    bool clean;   /* no noise */
+    bool swapped; /* blue before, red after */
 };
 
 /* Corner of the item. */
@@ -48,7 +51,7 @@ static inline void item_place(const struct clip_options *o, int frame, int *left
     *top = o->speed ? 3 : 3 + frame % 3;
 }
 
-/* Frames of a grey belt with noise and one square item: red before, blue after. */
+/* Frames of a grey belt with noise and one square item: red before, blue after, unless that is swapped. */
 static inline void paint(uint8_t *rgb, uint8_t *fg, const struct clip_options *o, int frame, uint32_t *noise)
 {
     const int side = o->width / 3;
@@ -60,9 +63,9 @@ static inline void paint(uint8_t *rgb, uint8_t *fg, const struct clip_options *o
             const bool item = x >= left && x < left + side && y >= top && y < top + side;
             fg[y * o->width + x] = item;
             for (int c = 0; c < 3; c++) {
-                const int level = !item                                       ? 90 + o->lighter
-                                  : c == (o->role == WS2_ROLE_BEFORE ? 0 : 2) ? 200
-                                                                              : 40;
+                const int level = !item ? 90 + o->lighter
+                                  : c == ((o->role == WS2_ROLE_BEFORE) != o->swapped ? 0 : 2) ? 200
+                                                                                              : 40;
                 p[c] = (uint8_t)(level + (o->clean ? 0 : (int)(generator_next(noise) >> 28)));
             }
         }
@@ -102,6 +105,22 @@ static inline void put_seeds(struct ws2_record *record, const struct clip_option
             ws2_record_put(record, "seeds", WS2_U8, &shape, o->seeds == SEEDS_ITEM ? fg : number, &error), 0);
 }
 
+static inline void put_labels(struct ws2_record *record, const struct clip_options *o, const uint8_t *fg,
+                              int frame)
+{
+    struct ws2_error error = {0};
+    const struct ws2_shape shape = ws2_shape_2(o->height, o->width);
+    int left, top;
+    if (o->labels == NULL)
+        return;
+    uint8_t *label = calloc((size_t)(o->height * o->width), 1);
+    item_place(o, frame, &left, &top);
+    for (int i = 0; i < o->height * o->width; i++)
+        label[i] = !fg[i] ? 0 : i / o->width == top ? 255 : o->role == WS2_ROLE_BEFORE;
+    assert_int_equal(ws2_record_put(record, o->labels, WS2_U8, &shape, label, &error), 0);
+    free(label);
+}
+
 static inline void put_frame(struct ws2_writer *writer, struct ws2_record *record,
                              const struct clip_options *o, int frame, uint32_t *noise)
 {
@@ -117,6 +136,7 @@ static inline void put_frame(struct ws2_writer *writer, struct ws2_record *recor
     if (!o->no_fg)
         assert_int_equal(ws2_record_put(record, "fg", WS2_U8, &mask, fg, &error), 0);
     put_seeds(record, o, fg);
+    put_labels(record, o, fg, frame);
     put_flow(record, o, "flow.prev", frame, frame - 1);
     put_flow(record, o, "flow.next", frame, frame + 1);
     assert_int_equal(ws2_writer_put(writer, record), 0);
@@ -148,6 +168,8 @@ static inline void write_clips(const struct clip_options *o, int count)
         if (o[s].seeds != SEEDS_NONE)
             ws2_head_add_tensor(head, "seeds", o[s].seeds == SEEDS_FLOAT ? WS2_F32 : WS2_U8, "h,w", "label",
                                 &error);
+        if (o[s].labels)
+            ws2_head_add_tensor(head, o[s].labels, WS2_U8, "h,w", "label", &error);
         assert_int_equal(ws2_writer_begin(writer, head), 0);
         for (int f = 0; f < o[s].frames; f++)
             put_frame(writer, record, &o[s], f, &noise);

@@ -86,7 +86,10 @@ static void compare_network(const struct nn_options *mode, const struct nn_weigh
     golden_compare(nn, weights, name, fpn.smooth_bn.mean, 1);
     nn_backward(nn, nn_mean(nn, nn_square(nn, z)));
     compare_gradient(&fpn, weights, "conv1.weight");
-    compare_gradient(&fpn, weights, reach == 16 ? "lateral3.weight" : "lateral2.weight");
+    compare_gradient(&fpn, weights,
+                     reach == 16  ? "lateral3.weight"
+                     : reach == 8 ? "lateral2.weight"
+                                  : "lateral1.weight");
     compare_gradient(&fpn, weights, "lateral1.bias");
     compare_gradient(&fpn, weights, "logit.weight");
     close_fpn(&fpn);
@@ -97,7 +100,7 @@ static void test_networks(void **state)
     (void)state;
     struct nn_weights *weights = golden_open(FIXTURE);
     for (int m = 0; m < MODES; m++)
-        for (int reach = 8; reach <= 16; reach += 8)
+        for (int reach = 4; reach <= 16; reach *= 2)
             compare_network(&modes[m], weights, reach);
     nn_weights_close(weights);
 }
@@ -106,13 +109,14 @@ static void test_no_such_network(void **state)
 {
     (void)state;
     static const struct fpn_info bad[] = {
-        {18, 4, 64, 0.5}, {18, 0, 64, 0.5}, {18, 32, 64, 0.5}, {19, 8, 64, 0.5}};
+        {18, 2, 64, 0.5}, {18, 0, 64, 0.5}, {18, 32, 64, 0.5}, {19, 8, 64, 0.5}};
     for (int i = 0; i < 4; i++) {
         struct nn *nn = open_nn(&modes[1]);
         struct ws2_error error = {0};
         struct fpn fpn;
         assert_int_equal(fpn_open(&fpn, nn, &bad[i], &error), WS2_ERR_USAGE);
-        assert_non_null(strstr(error.text, i < 3 ? "8 and 16 are possible" : "no such network: ResNet-19"));
+        assert_non_null(
+            strstr(error.text, i < 3 ? "4, 8 and 16 are possible" : "no such network: ResNet-19"));
         assert_null(fpn.params);
         fpn_close(&fpn);
         nn_close(nn);
@@ -154,7 +158,7 @@ static void test_saved_and_shared(void **state)
     generator_image("frame fg", fg, sizeof fg);
     for (size_t i = 0; i < sizeof fg; i++)
         fg[i] = fg[i] > 90;
-    for (int reach = 8; reach <= 16; reach += 8) {
+    for (int reach = 4; reach <= 16; reach *= 2) {
         const struct fpn_info info = info_of(reach, 64);
         const char *path = in_folder("fpn.safetensors");
         struct fpn made, read, twin;
@@ -249,7 +253,7 @@ static void test_wrong_files(void **state)
         {{"pu", "resnet19", "8", "64", "0.5"}, "'backbone' is 'resnet19'"},
         {{"pu", NULL, "8", "64", "0.5"}, "'backbone' is ''"},
         {{"pu", "resnet18", NULL, "64", "0.5"}, "'reach' is ''"},
-        {{"pu", "resnet18", "4", "64", "0.5"}, "'reach' is '4'"},
+        {{"pu", "resnet18", "2", "64", "0.5"}, "'reach' is '2'"},
         {{"pu", "resnet18", "32", "64", "0.5"}, "'reach' is '32'"},
         {{"pu", "resnet18", "8", NULL, "0.5"}, "'size' is ''"},
         {{"pu", "resnet18", "8", "0", "0.5"}, "'size' is '0'"},
@@ -264,6 +268,7 @@ static void test_wrong_files(void **state)
         {{"pu", "resnet18", "8", "64", "0.5x"}, "'threshold' is '0.5x'"},
         {{"pu", "resnet18", "8", "64", "0.5"}, "conv1.weight"},
         {{"pu", "resnet18", "16", "64", "1"}, "conv1.weight"},
+        {{"labels", "resnet18", "4", "64", "1"}, "conv1.weight"},
     };
     for (size_t i = 0; i < sizeof odd / sizeof *odd; i++)
         expect_unread(write_facts(odd[i].value), odd[i].reason);
@@ -279,7 +284,7 @@ static void test_begin(void **state)
     struct ws2_error error = {0};
     char digest[NN_DIGEST_SIZE];
     assert_int_equal(nn_weights_digest(weights, digest, &error), 0);
-    for (int reach = 8; reach <= 16; reach += 8) {
+    for (int reach = 4; reach <= 16; reach *= 2) {
         struct fpn given, drawn;
         struct nn_load_report report;
         open_fpn(&given, &modes[1], info_of(reach, 64));
@@ -288,7 +293,7 @@ static void test_begin(void **state)
         must_be_good(fpn_begin(&drawn, 7, NULL, NULL, &error), &error);
         assert_string_equal(given.digest, digest);
         assert_string_equal(drawn.digest, "");
-        assert_int_equal(report.skipped, reach == 16 ? 14 : 12);
+        assert_int_equal(report.skipped, reach == 16 ? 14 : reach == 8 ? 12 : 10);
         assert_int_equal(report.loaded + report.skipped, nn_params_count(given.params));
         assert_int_equal(report.loaded + report.ignored, nn_weights_count(weights));
         for (int i = 0; i < nn_params_count(given.params); i++) {

@@ -63,6 +63,8 @@ struct epoch_copy {
     uint8_t seeds[64][SIDE * SIDE]; /* of the batch's cells, one after the other */
     uint8_t keep[64][SIDE * SIDE];
     int64_t label[64];
+    uint8_t half[64];
+    float share[64];
     int count, batches;
 };
 
@@ -81,6 +83,8 @@ static void run_epoch(struct ws2_loader *loader, int64_t epoch, struct epoch_cop
         if (batch.keep)
             memcpy(copy->keep[copy->count], batch.keep, (size_t)batch.count * sizeof copy->keep[0]);
         memcpy(&copy->label[copy->count], batch.label, (size_t)batch.count * sizeof copy->label[0]);
+        memcpy(&copy->half[copy->count], batch.half, (size_t)batch.count);
+        memcpy(&copy->share[copy->count], batch.share, (size_t)batch.count * sizeof copy->share[0]);
         copy->count += batch.count;
         copy->batches++;
     }
@@ -392,7 +396,7 @@ static struct ws2_loader_options dense_options(bool training)
     return o;
 }
 
-/* One epoch; what is not on the belt has no colour. */
+/* One epoch; what is not on the belt has no colour, what is says which camera saw it. */
 static void dense_epoch(const char *const *names, int count, const struct ws2_loader_options *o,
                         struct epoch_copy *copy)
 {
@@ -400,7 +404,8 @@ static void dense_epoch(const char *const *names, int count, const struct ws2_lo
     for (int i = 0; i < copy->count; i++)
         for (int p = 0; p < SIDE * SIDE; p++) {
             const uint8_t *c = copy->rgb[i] + 3 * p;
-            assert_true(copy->keep[i][p] <= 1);
+            assert_true(copy->keep[i][p] == 0 || copy->keep[i][p] == 1 + copy->label[i] ||
+                        (o->paste > 0 && copy->keep[i][p] == 1 + WS2_CLASS_AFTER));
             assert_true(copy->keep[i][p] || (c[0] == 124 && c[1] == 116 && c[2] == 104));
         }
 }
@@ -434,10 +439,11 @@ static void loader_dense_validation(void **state)
         assert_int_equal(find_sample(&copy, copy.rgb[i]), i);
         for (int p = 0; p < SIDE * SIDE; p++) {
             const int colour = copy.rgb[i][3 * p + (copy.label[i] == WS2_CLASS_BEFORE ? 0 : 2)];
-            assert_int_equal(copy.keep[i][p], colour >= 200);
-            items += copy.keep[i][p];
+            assert_int_equal(copy.keep[i][p], colour >= 200 ? 1 + copy.label[i] : 0);
+            items += copy.keep[i][p] > 0;
         }
         assert_int_equal(items, 25);
+        assert_true(copy.share[i] == 25.0f / (SIDE * SIDE));
     }
     assert_int_equal(before, 18);
     struct ws2_loader_options plain = loader_options(2, false);
@@ -490,17 +496,20 @@ static void turn(const uint8_t *from, int bytes, int how, uint8_t *to)
         }
 }
 
-/* The picture is one of `all`, turned somehow, and its mask is turned with it: how, -1 where it is not. */
-static int find_turn(const struct epoch_copy *all, const uint8_t *rgb, const uint8_t *keep)
+/* A picture is one of `all`, turned somehow, and its mask and seeds are turned with it: how, -1 where it is not. */
+static int find_turn(const struct epoch_copy *all, const struct epoch_copy *copy, int picture)
 {
     static uint8_t turned[SIDE * SIDE * 3];
     for (int i = 0; i < all->count; i++)
         for (int how = 0; how < 8; how++) {
             turn(all->rgb[i], 3, how, turned);
-            if (memcmp(turned, rgb, sizeof turned) != 0)
+            if (memcmp(turned, copy->rgb[picture], sizeof turned) != 0)
                 continue;
             turn(all->keep[i], 1, how, turned);
-            return memcmp(turned, keep, SIDE * SIDE) == 0 ? how : -1;
+            if (memcmp(turned, copy->keep[picture], SIDE * SIDE) != 0)
+                return -1;
+            turn(all->seeds[i], 1, how, turned);
+            return memcmp(turned, copy->seeds[picture], SIDE * SIDE) == 0 ? how : -1;
         }
     return -1;
 }
@@ -522,7 +531,7 @@ static void loader_dense_turned(void **state)
         for (o.seed = 0; o.seed < 4; o.seed++) {
             dense_epoch(most, 3, &o, &copy);
             for (int i = 0; i < copy.count; i++) {
-                const int how = find_turn(&all, copy.rgb[i], copy.keep[i]);
+                const int how = find_turn(&all, &copy, i);
                 assert_true(how >= 0);
                 seen[how]++;
             }
@@ -548,9 +557,319 @@ static void loader_dense_seeds(void **state)
     o.cells = SIDE;
     dense_epoch(names, 2, &o, &copy);
     assert_int_equal(copy.count, 40);
-    assert_memory_equal(copy.seeds, copy.keep, sizeof copy.keep);
+    for (int i = 0; i < copy.count * SIDE * SIDE; i++)
+        assert_int_equal(copy.seeds[i / (SIDE * SIDE)][i % (SIDE * SIDE)],
+                         copy.keep[i / (SIDE * SIDE)][i % (SIDE * SIDE)] > 0);
+    dense_epoch(names, 1, &o, &copy); /* one camera alone will do, */
+    assert_int_equal(copy.count, 20);
+    o.paste = 0.5; /* but for items of the other one */
     expect_refusal(names, 1, &o, WS2_ERR_INPUT, "no after frames");
 }
+
+/* ---- items laid beside ------------------------------------------------------------------------------------ */
+
+/* Besides what the picture has without, it shows where it had nothing the items of this frame, turned so, and no more. */
+static bool shows(const struct epoch_copy *with, const struct epoch_copy *without, int picture,
+                  const struct epoch_copy *all, int frame, int how)
+{
+    static uint8_t rgb[SIDE * SIDE * 3], keep[SIDE * SIDE];
+    turn(all->rgb[frame], 3, how, rgb);
+    turn(all->keep[frame], 1, how, keep);
+    for (int p = 0; p < SIDE * SIDE; p++) {
+        const bool own = without->keep[picture][p];
+        if (with->keep[picture][p] != (own ? without->keep[picture][p] : keep[p]) ||
+            memcmp(with->rgb[picture] + 3 * p, own ? without->rgb[picture] + 3 * p : rgb + 3 * p, 3) != 0)
+            return false;
+    }
+    return true;
+}
+
+/* Which of so many turns of some frame after the sorter the picture shows besides; -1: of none. */
+static int find_beside(const struct epoch_copy *with, const struct epoch_copy *without, int picture,
+                       const struct epoch_copy *all, int turns, int *frame)
+{
+    for (*frame = 0; *frame < all->count; ++*frame)
+        for (int how = 0; all->label[*frame] == WS2_CLASS_AFTER && how < turns; how++)
+            if (shows(with, without, picture, all, *frame, how))
+                return how;
+    return -1;
+}
+
+static int bits_of(uint64_t set)
+{
+    int n = 0;
+    for (; set; set >>= 1)
+        n += set & 1;
+    return n;
+}
+
+/* Every picture gets items of frames of its own half, in all mirrorings and, where pictures are turned, all turns. */
+static void check_beside(struct ws2_loader_options o)
+{
+    static struct epoch_copy all, with, without;
+    struct ws2_loader_options val = dense_options(false);
+    uint64_t frames = 0, turns = 0;
+    val.half = o.half;
+    dense_epoch(most, 3, &val, &all);
+    for (o.seed = 0; o.seed < 4; o.seed++) {
+        o.paste = 0;
+        dense_epoch(most, 3, &o, &without);
+        o.paste = 1;
+        dense_epoch(most, 3, &o, &with);
+        assert_int_equal(with.count, without.count);
+        assert_memory_equal(with.label, without.label, sizeof with.label);
+        for (int i = 0; i < with.count; i++) {
+            int frame;
+            const int how = find_beside(&with, &without, i, &all, o.transpose ? 8 : 4, &frame);
+            assert_true(how >= 0);
+            assert_true(with.share[i] == 25.0f / (SIDE * SIDE)); /* that before */
+            turns |= 1u << how;
+            frames |= (uint64_t)1 << frame;
+        }
+    }
+    assert_true(bits_of(turns) >= 4 && bits_of(frames) >= 4);
+}
+
+static void loader_items_beside(void **state)
+{
+    (void)state;
+    struct ws2_loader_options o = dense_options(true);
+    check_beside(o);
+    o.half = WS2_HALF_FIRST;
+    check_beside(o);
+    o.half = WS2_HALF_SECOND;
+    o.flip_x = o.flip_y = o.transpose = true;
+    check_beside(o);
+}
+
+/* As many pictures as asked for get items, the same for any number of threads, other ones in each epoch; none in
+ * validation. */
+static void loader_share_with_items_beside(void **state)
+{
+    (void)state;
+    static struct epoch_copy without, with, again;
+    struct ws2_loader_options o = dense_options(true), val = dense_options(false);
+    int changed = 0, pictures = 0;
+    for (o.seed = 0; o.seed < 8; o.seed++) {
+        o.paste = 0;
+        o.threads = 1;
+        dense_epoch(most, 3, &o, &without);
+        o.paste = 0.5;
+        dense_epoch(most, 3, &o, &with);
+        for (int i = 0; i < with.count; i++)
+            changed += memcmp(with.rgb[i], without.rgb[i], sizeof with.rgb[i]) != 0;
+        pictures += with.count;
+        o.threads = 3;
+        dense_epoch(most, 3, &o, &again);
+        assert_memory_equal(&again, &with, sizeof with);
+    }
+    assert_in_range(changed, pictures * 2 / 5, pictures * 3 / 5);
+    dense_epoch(most, 3, &val, &without);
+    val.paste = 1;
+    dense_epoch(most, 3, &val, &with);
+    assert_memory_equal(&with, &without, sizeof with);
+}
+
+/* Light changes items that lie beside as it does the picture's own. */
+static void loader_light_on_items_beside(void **state)
+{
+    (void)state;
+    static struct epoch_copy dark, lit;
+    struct ws2_loader_options o = dense_options(true);
+    o.paste = 1;
+    dense_epoch(most, 3, &o, &dark);
+    o.light.offset = 0.1;
+    dense_epoch(most, 3, &o, &lit);
+    assert_memory_equal(lit.keep, dark.keep, sizeof lit.keep);
+    for (int i = 0; i < lit.count; i++) {
+        int added[3][2] = {{255, -255}, {255, -255}, {255, -255}}; /* by keep: least and most */
+        for (int p = 0; p < SIDE * SIDE; p++) {
+            const int now = lit.rgb[i][3 * p + 1], more = now - dark.rgb[i][3 * p + 1], of = lit.keep[i][p];
+            if (now == 0 || now == 255)
+                continue;
+            added[of][0] = added[of][0] < more ? added[of][0] : more;
+            added[of][1] = added[of][1] > more ? added[of][1] : more;
+        }
+        assert_true(added[0][0] == 0 && added[0][1] == 0);
+        for (int c = 1; c < 3; c++)
+            if (added[c][0] <= added[c][1] && added[1][0] <= added[1][1])
+                assert_true(added[c][0] == added[1][0] && added[c][1] == added[1][0]);
+    }
+}
+
+/* ---- halves ----------------------------------------------------------------------------------------------- */
+
+static struct ws2_loader *open_half(struct ws2_clips *clips, const bool *use, enum ws2_half half, int batch)
+{
+    struct ws2_loader_options o = dense_options(false);
+    struct ws2_loader *loader;
+    struct ws2_error error = {0};
+    o.half = half;
+    o.batch = batch;
+    if (ws2_loader_open(&loader, clips, use, &o, &error) < 0)
+        fail_msg("%s", error.text);
+    return loader;
+}
+
+/* Of clips b0 (5 frames), b1 (6), b2 (4), b0 again (3), x0 (7), x1 (5), x2 (1), no two frames of which are the same. */
+static void check_halves(const bool *use, int first_before, int first_after)
+{
+    static struct epoch_copy all, part[2];
+    static const char *const names[] = {"b.ws2", "x.ws2"};
+    struct ws2_clips *clips = open_clips(names, 2);
+    struct ws2_loader *whole = open_half(clips, use, WS2_HALF_BOTH, 4);
+    run_epoch(whole, 0, &all);
+    for (int i = 0; i < 2; i++) {
+        struct ws2_loader *half = open_half(clips, use, i ? WS2_HALF_SECOND : WS2_HALF_FIRST, 4);
+        run_epoch(half, 0, &part[i]);
+        if (i == 0) {
+            assert_int_equal(ws2_loader_class_samples(half, WS2_CLASS_BEFORE), first_before);
+            assert_int_equal(ws2_loader_class_samples(half, WS2_CLASS_AFTER), first_after);
+        }
+        for (int k = 0; k < part[i].count; k++)
+            assert_int_equal(part[i].half[k], i);
+        ws2_loader_close(half);
+    }
+    assert_int_equal(part[0].count + part[1].count, all.count);
+    for (int k = 0; k < all.count; k++) {
+        assert_true(find_sample(&part[all.half[k]], all.rgb[k]) >= 0);
+        assert_true(find_sample(&part[1 - all.half[k]], all.rgb[k]) < 0);
+    }
+    ws2_loader_close(whole);
+    ws2_clips_close(clips);
+}
+
+/* Every other sequence of each camera, of those that are used; no sequence is torn apart. */
+static void loader_halves(void **state)
+{
+    (void)state;
+    static const bool some[] = {false, true, true, false, false, true, true};
+    const struct clip_options after[] = {clip("x.ws2", "x0", WS2_ROLE_AFTER, 7),
+                                         clip("x.ws2", "x1", WS2_ROLE_AFTER, 5),
+                                         clip("x.ws2", "x2", WS2_ROLE_AFTER, 1)};
+    write_clips(after, 3);
+    check_halves(NULL, 5 + 4 + 3, 7 + 1);
+    check_halves(some, 6, 5);
+}
+
+/* Are there enough of both cameras in either half, and of all for a batch? */
+static void loader_enough_for_halves(void **state)
+{
+    (void)state;
+    static const struct {
+        bool use[7];
+        int batch;
+        bool enough;
+    } kind[] = {{{1, 1, 1, 1, 1, 1, 1}, 4, true},   {{1, 1, 1, 1, 1, 1, 1}, 11, true},
+                {{1, 1, 1, 1, 1, 1, 1}, 12, false}, {{1, 1, 0, 0, 1, 1, 0}, 4, true},
+                {{1, 0, 0, 1, 1, 1, 1}, 4, false},  {{1, 1, 1, 1, 1, 0, 0}, 4, false}};
+    for (int i = 0; i < 6; i++) {
+        struct ws2_clips *clips = belt();
+        struct ws2_loader *loader = open_half(clips, kind[i].use, WS2_HALF_BOTH, kind[i].batch);
+        assert_int_equal(ws2_loader_has_halves(loader), kind[i].enough);
+        ws2_loader_close(loader);
+        ws2_clips_close(clips);
+    }
+}
+
+/* Of the sequences that are not held back; none where they are not asked for or too few. */
+static void data_halves(void **state)
+{
+    (void)state;
+    for (int kind = 0; kind < 3; kind++) {
+        const char *const path[] = {in_folder("b.ws2"), in_folder("a0.ws2"), in_folder("a1.ws2"),
+                                    in_folder("a2.ws2")};
+        const struct ws2_data_options options = {.path = path,
+                                                 .paths = kind == 1 ? 3 : 4,
+                                                 .share = 0.3,
+                                                 .halves = kind < 2,
+                                                 .loader = dense_options(false)};
+        struct ws2_data data;
+        struct ws2_error error = {0};
+        if (ws2_data_open(&data, &options, &error) < 0)
+            fail_msg("%s", error.text);
+        assert_true(ws2_loader_settings(data.train)->training && !ws2_loader_settings(data.val)->training);
+        for (int i = 0; i < 2; i++) {
+            assert_int_equal(data.half[i] != NULL, kind == 0);
+            if (data.half[i]) {
+                assert_int_equal(ws2_loader_settings(data.half[i])->half,
+                                 i ? WS2_HALF_SECOND : WS2_HALF_FIRST);
+                assert_true(ws2_loader_settings(data.half[i])->training);
+            }
+        }
+        if (kind == 0)
+            assert_int_equal(ws2_loader_samples(data.half[0]) + ws2_loader_samples(data.half[1]),
+                             ws2_loader_samples(data.train));
+        ws2_data_close(&data);
+    }
+}
+
+/* ---- labels ------------------------------------------------------------------------------------------------ */
+
+static struct ws2_loader_options labels_options(bool training)
+{
+    struct ws2_loader_options o = dense_options(training);
+    o.seeds = true;
+    o.labels = "truth";
+    o.cells = SIDE;
+    return o;
+}
+
+/* Of one camera alone, turned with the picture; 255 comes through; the tensor seeds is not what is asked for. */
+static void loader_labels(void **state)
+{
+    (void)state;
+    static struct epoch_copy all, copy;
+    static const char *const names[] = {"lb.ws2"};
+    struct clip_options b = clip("lb.ws2", "b", WS2_ROLE_BEFORE, 40);
+    struct ws2_loader_options o = labels_options(false);
+    int seen[8] = {0};
+    b.labels = "truth";
+    b.seeds = SEEDS_COARSE;
+    write_clips(&b, 1);
+    dense_epoch(names, 1, &o, &all);
+    assert_int_equal(all.count, 40);
+    for (int i = 0; i < all.count; i++) {
+        int n[256] = {0};
+        for (int p = 0; p < SIDE * SIDE; p++) {
+            n[all.seeds[i][p]]++;
+            assert_int_equal(all.seeds[i][p] > 0, all.keep[i][p] > 0);
+        }
+        assert_true(n[1] == 20 && n[255] == 5);
+    }
+    o.training = o.flip_x = o.flip_y = o.transpose = true;
+    for (o.seed = 0; o.seed < 3; o.seed++) {
+        dense_epoch(names, 1, &o, &copy);
+        assert_int_equal(copy.count, 40);
+        for (int i = 0; i < copy.count; i++) {
+            const int how = find_turn(&all, &copy, i);
+            assert_true(how >= 0);
+            seen[how]++;
+        }
+    }
+    for (int how = 0; how < 8; how++)
+        assert_true(seen[how] > 0);
+}
+
+static void loader_labels_refusals(void **state)
+{
+    (void)state;
+    static const char *const names[] = {"lm.ws2"};
+    struct clip_options m = clip("lm.ws2", "m", WS2_ROLE_BEFORE, 5);
+    struct ws2_loader_options o = labels_options(true), bad[4] = {o, o, o, o};
+    m.labels = "mask";
+    write_clips(&m, 1);
+    expect_refusal(names, 1, &o, WS2_ERR_INPUT, ": no tensor 'truth'");
+    expect_refusal(names, 1, &o, WS2_ERR_INPUT, "lm.ws2: m: frame ");
+    bad[0].dense = false;
+    bad[1].seeds = false;
+    bad[2].cells = SIDE - 1;
+    bad[3].paste = 0.5;
+    for (int i = 0; i < 4; i++)
+        expect_refusal(names, 1, &bad[i], WS2_ERR_USAGE, "labels are for dense samples");
+}
+
+/* ---- light ------------------------------------------------------------------------------------------------- */
 
 /* What light did to an item: the mean gain of each channel (NaN where it is clipped), the least and most that was added. */
 struct change {
@@ -642,6 +961,9 @@ static void loader_dense_refusals(void **state)
         expect_refusal(names, 2, &bad[i], WS2_ERR_USAGE, "dense samples are single frames of two classes");
     o.transpose = true;
     expect_refusal(names, 2, &o, WS2_ERR_USAGE, "only dense samples are transposed");
+    o.transpose = false;
+    o.paste = 0.1;
+    expect_refusal(names, 2, &o, WS2_ERR_USAGE, "have items laid beside");
     expect_refusal(one, 1, &good, WS2_ERR_INPUT, "no before frames");
 }
 
@@ -684,6 +1006,14 @@ int main(void)
         cmocka_unit_test(loader_dense_turns),
         cmocka_unit_test(loader_dense_turned),
         cmocka_unit_test(loader_dense_seeds),
+        cmocka_unit_test(loader_items_beside),
+        cmocka_unit_test(loader_share_with_items_beside),
+        cmocka_unit_test(loader_light_on_items_beside),
+        cmocka_unit_test(loader_halves),
+        cmocka_unit_test(loader_enough_for_halves),
+        cmocka_unit_test(data_halves),
+        cmocka_unit_test(loader_labels),
+        cmocka_unit_test(loader_labels_refusals),
         cmocka_unit_test(loader_dense_light),
         cmocka_unit_test(loader_dense_refusals),
         cmocka_unit_test(grow),

@@ -394,6 +394,7 @@ static int learn(const struct work *w, int which, struct learner *l, const char 
     if (status >= 0)
         status = ws2_plan_make(&run.plan, &w->options->rates, run.loss.method, false, l->fpn->params,
                                "logit*", w->error);
+    w->round->images += run.epochs * ws2_loader_steps(loader) * ws2_loader_batch(loader);
     describe_network(l->fpn, &meta);
     describe(w, l, &meta);
     if (status >= 0)

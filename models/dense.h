@@ -40,6 +40,7 @@ void dense_quantiles(double prior, double *low, double *high);
 struct dense_round {
     int networks; /* 1; 2: of the first and of the second half of the sequences */
     struct fpn fpn[2];
+    int64_t images;                /* learnt from, by all networks, each as often as it was shown */
     struct ws2_scores scores;      /* of the validation pictures, by all networks */
     struct ws2_pu_figures figures; /* at the first one's threshold */
 };

@@ -48,7 +48,8 @@ static inline int rounds_report(void *context, int64_t step, int64_t steps, doub
 
 static inline void rounds_head(FILE *table)
 {
-    fputs("round\tprior\tthreshold\tbefore\tafter\trecall\tmost_recall\tfalse_positives\tiou\tverdict\n",
+    fputs("round\tprior\tthreshold\tbefore\tafter\trecall\tmost_recall\tfalse_"
+          "positives\tiou\timages\tverdict\n",
           table);
 }
 
@@ -60,8 +61,9 @@ static inline void rounds_tell(FILE *table, int number, const struct dense_round
     const char *verdict = o->labels ? "of labels" : ws2_pu_verdict(f);
     ws2_note("round %d: threshold %.3f, %srecall %.3f, false positives %.3f, IoU %.3f: %s", number, threshold,
              o->labels ? "" : "estimated ", f->recall, f->false_positives, f->iou, verdict);
-    fprintf(table, "%d\t%.4f\t%.3f\t%.4f\t%.4f\t%.4f\t%.4f\t%.4f\t%.4f\t%s\n", number, o->pu.prior, threshold,
-            f->before, f->after, f->recall, f->most, f->false_positives, f->iou, verdict);
+    fprintf(table, "%d\t%.4f\t%.3f\t%.4f\t%.4f\t%.4f\t%.4f\t%.4f\t%.4f\t%lld\t%s\n", number, o->pu.prior,
+            threshold, f->before, f->after, f->recall, f->most, f->false_positives, f->iou,
+            (long long)round->images, verdict);
 }
 
 /* Of the last round, where something speaks against it. */

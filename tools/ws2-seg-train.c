@@ -11,7 +11,7 @@
 #include "rounds.h"
 
 static struct {
-    int method, backbone, reach, form, flip;
+    int method, backbone, reach, form, flip, halves;
     int64_t size, batch, rounds, patience;
     double epochs, val_share, prior, low, high, frames, top, paste;
     bool resume, check;
@@ -48,6 +48,8 @@ static const struct ws2_option options[] = {
     {"labels", 0, WS2_OPT_TEXT, &o.labels, "NAME", "masks to learn from", 0, 0, 0},
     {"prior", 0, WS2_OPT_TEXT, &o.prior_text, "auto|P", "share of wanted items before the sorter", 0, 0, 0},
     {"rounds", 0, WS2_OPT_INT, &o.rounds, "N", "of learning from what the last round is sure of", 0, 0, 16},
+    {"halves", 0, WS2_OPT_CHOICE, &o.halves, "yes|no",
+     "frames are judged by networks that have not seen them", 0, 0, 0},
     {"low", 0, WS2_OPT_REAL, &o.low, "Q", "quantile of scores below which all is wanted [0.775 prior]", 0, 0,
      1},
     {"high", 0, WS2_OPT_REAL, &o.high, "Q", "and from which all is unwanted [prior + 0.485 (1 - prior)]", 0,
@@ -100,7 +102,7 @@ static struct ws2_data_options data_options(const struct ws2_common *common)
                                      .validation = o.validation.item,
                                      .validations = o.validation.count,
                                      .share = o.val_share,
-                                     .halves = !labels && o.rounds > 0,
+                                     .halves = !labels && o.rounds > 0 && o.halves == 0,
                                      .loader = {.classes = 2,
                                                 .background = WS2_BACKGROUND_REMOVE,
                                                 .fill = WS2_FILL_MEAN,
@@ -144,7 +146,7 @@ static void find_quantiles(bool halves)
     o.high = isnan(o.high) ? high : o.high;
     if (o.low > o.high)
         ws2_die_text(WS2_ERR_USAGE, "--low %g is above --high %g", o.low, o.high);
-    if (!halves)
+    if (!halves && o.halves == 0)
         ws2_warn("too few sequences for two halves: a network will judge the frames it has learnt by heart");
 }
 

@@ -38,7 +38,7 @@ endif
 # The simulated belt and its network; each setting given here counts before them.
 include $(HERE)belt.mk
 SYNTH ?= $(BELT)
-GIVEN := $(foreach v,SIZE BACKBONE STRIDE FILL CLASSES FLOW INIT EPOCHS BATCH SCALES MERGE LEVEL WITHIN SAM REFINE THREADS DEVICE TRAIN_OPTIONS,\
+GIVEN := $(foreach v,SIZE BACKBONE STRIDE FILL CLASSES PU FLAT FLOW INIT EPOCHS BATCH SCALES MERGE LEVEL WITHIN SAM REFINE THREADS DEVICE TRAIN_OPTIONS,\
          $(if $(filter undefined,$(origin $v)),,$v='$($v)'))
 run = $(MAKE) -f $(HERE)ws2.mk OUT=$(OUT)/seed-$1 DATA=$(or $(DATA),$(OUT)/seed-$1/data) \
       WORK=$(if $(DATA),$(OUT)/work,$(OUT)/seed-$1) SEED=$1 METHODS='$(METHODS)' RECIPE=$(RECIPE) JOBS=$(JOBS) \

@@ -248,8 +248,8 @@ $(OUT)/cam/%.ws2:
 # Probabilities take the place of maps, and the mask at the threshold of the weights comes with them.
 $(OUT)/cam/pu/%.ws2:
 	@mkdir -p $(@D)
-	@ws2-seg --prob cam --mask coarse -w $(OUT)/train/pu.safetensors $(if $(FLAT),--flat-field $(WORK)/median/$(call role,$*).ws2) \
-	  --device $(DEVICE) $(WORK)/bgmask/$*.ws2 | ws2-pick --drop rgb -o $@.part
+	@ws2-seg --prob cam --mask coarse --classes $(if $(filter 2,$(CLASSES)),after$(,)before,after$(,)before$(,)bg) -w $(OUT)/train/pu.safetensors \
+	  $(if $(FLAT),--flat-field $(WORK)/median/$(call role,$*).ws2) --device $(DEVICE) $(WORK)/bgmask/$*.ws2 | ws2-pick --drop rgb -o $@.part
 	$(finish)
 
 # Maps $1 of every frame merged with those of $2 neighbours on either side; and masks from maps.

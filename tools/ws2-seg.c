@@ -16,8 +16,9 @@ struct scratch {
 };
 
 struct job {
-    const char *weights, *prob, *mask, *fg;
-    double threshold; /* NAN: that of the weights */
+    const char *weights, *prob, *mask, *fg, *class_names;
+    struct ws2_text_list names; /* of class_names */
+    double threshold;           /* NAN: that of the weights */
     bool tta, whole, masked;
     int classes, before, after; /* of the segment being read: planes of the result, and two of them */
     struct flat_fields flat;
@@ -73,11 +74,11 @@ static void open_flat(struct job *job)
 
 /* ---- the head -------------------------------------------------------------------------------------------------- */
 
-/* The classes of the stream, or after and before where it names none. */
+/* The classes of the stream, or those asked for where it names none. */
 static int find_classes(struct job *job, struct ws2_head *out, struct ws2_error *error)
 {
-    static const char *const name[] = {"after", "before"};
-    if (ws2_head_classes(out) == 0 && ws2_head_set_classes(out, name, 2) < 0)
+    const struct ws2_text_list *asked = &job->names;
+    if (ws2_head_classes(out) == 0 && ws2_head_set_classes(out, asked->item, asked->count) < 0)
         return ws2_fail(error, WS2_ERR_SYSTEM, "out of memory");
     job->classes = ws2_head_classes(out);
     job->before = ws2_head_class_find(out, "before");
@@ -161,7 +162,8 @@ static int work(void *context, struct ws2_record *record, int worker, struct ws2
 
 int main(int argc, char **argv)
 {
-    static struct job job = {.threshold = NAN, .prob = "prob", .mask = "mask", .fg = "fg"};
+    static struct job job = {
+        .class_names = "after,before", .threshold = NAN, .prob = "prob", .mask = "mask", .fg = "fg"};
     static const struct ws2_option options[] = {
         {"weights", 'w', WS2_OPT_TEXT, &job.weights, "FILE", "of ws2-seg-train", 0, 0, 0},
         {"threshold", 't', WS2_OPT_REAL, &job.threshold, "P", "of the mask [that of the weights]", true, 0,
@@ -172,6 +174,8 @@ int main(int argc, char **argv)
         {"flat-field", 0, WS2_OPT_LIST, &job.flat.file, "FILE",
          "belt of a camera, if the network learnt so; repeatable", 0, 0, 0},
         {"fg", 0, WS2_OPT_TEXT, &job.fg, "NAME", "what lies on the belt", true, 0, 0},
+        {"classes", 0, WS2_OPT_TEXT, &job.class_names, "A,B",
+         "of the probabilities, where the stream names none", true, 0, 0},
         {"prob", 0, WS2_OPT_TEXT, &job.prob, "NAME", "name of the probabilities", true, 0, 0},
         {"mask", 0, WS2_OPT_TEXT, &job.mask, "NAME", "name of the mask", true, 0, 0},
         {0},
@@ -193,6 +197,7 @@ int main(int argc, char **argv)
     const struct ws2_filter filter = {.begin = begin, .work = work, .context = &job};
     if (job.weights == NULL)
         ws2_die_text(WS2_ERR_USAGE, "-w FILE is needed: the weights of a dense network");
+    job.names = ws2_cli_names("--classes", job.class_names);
     job.program = &program;
     job.common = &common;
     job.scratch = ws2_must(ws2_calloc((size_t)common.threads, sizeof *job.scratch));

@@ -1,10 +1,10 @@
 """The same dense learning as ws2-seg-train in PyTorch, as its user would write it, and the same marking as ws2-seg.
 
 Same network (a pyramid on torchvision's ResNet), same losses, AdamW, augmentation (NumPy, in a DataLoader worker), size,
-batch, threads and precision; the teacher of round 1 is a network of the same shape. Channels last (LAYOUT=contiguous for the
-other). Frames are in memory already and marks are not written, in the peer's favour: ours are decoded from a stream file and
-written to one. Marking takes frames one at a time, with all threads at each. SIZE, BATCH, BACKBONE, STEPS, FRAMES, PICTURE
-and REACHES come from the environment, as for bench_dense.sh.
+batch, threads and precision; the teacher of round 1 is a network of the same shape and sees pictures before the sorter alone.
+Channels last (LAYOUT=contiguous for the other). Frames are in memory already and marks are not written, in the peer's favour:
+ours are decoded from a stream file and written to one. Marking takes frames one at a time, with all threads at each. SIZE,
+BATCH, BACKBONE, STEPS, FRAMES, PICTURE and REACHES come from the environment, as for bench_dense.sh.
 """
 import os
 import sys
@@ -113,8 +113,9 @@ def mixture_loss(net, teacher, x, keep, label):
 
 
 def round_loss(net, teacher, x, keep, label):
+    p, rows = torch.zeros(keep.shape), label == BEFORE
     with torch.no_grad():
-        p = torch.sigmoid(teacher(x))
+        p[rows] = torch.sigmoid(teacher(x[rows]))
     before, after = keep == 1 + BEFORE, keep == 1 + AFTER
     wanted, unwanted = 0.5 * after + (before & (p < LOW)), (before & (p >= HIGH)).float()
     z = net(x)

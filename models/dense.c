@@ -69,6 +69,7 @@ static bool has_room(struct buffer *buffer, size_t count)
 struct judges {
     const struct dense_round *round;
     int only; /* -1: each picture is judged by the network that has not learnt from it, where there are two; else which */
+    bool mixture; /* pictures before the sorter alone are judged */
     struct buffer part;
     int64_t *row; /* as many as the largest batch has pictures */
 };
@@ -87,9 +88,11 @@ static void judges_close(struct judges *judges)
     free(judges->row);
 }
 
-/* Which network judges this picture? */
+/* Which network judges this picture? -1: none. */
 static int judge_of(const struct judges *judges, const struct ws2_batch *batch, int picture)
 {
+    if (judges->mixture && batch->label[picture] != WS2_CLASS_BEFORE)
+        return -1;
     if (judges->only >= 0)
         return judges->only;
     return judges->round->networks == 2 ? 1 - batch->half[picture] : 0;
@@ -122,7 +125,8 @@ static int judge_part(struct judges *judges, int which, const struct ws2_batch *
     return status;
 }
 
-/* p[count,size,size]: how probably unwanted each pixel is. Without a graph; errors stick to the context. */
+/* p[count,size,size]: how probably unwanted each pixel is; of pictures that nobody judges it stays as it is. Without a graph;
+ * errors stick to the context. */
 static int judge_images(struct judges *judges, const struct ws2_batch *batch, struct nn_tensor *images,
                         float *p)
 {
@@ -201,7 +205,7 @@ static void weigh(struct learner *l, const struct ws2_batch *batch, size_t count
     for (size_t i = 0; i < count; i++) {
         const bool before = batch->keep[i] == 1 + WS2_CLASS_BEFORE,
                    after = batch->keep[i] == 1 + WS2_CLASS_AFTER;
-        const float p = l->probability.value[i];
+        const float p = before ? l->probability.value[i] : 0;
         l->wanted.value[i] = after ? 0.5f : before && p < l->low;
         l->unwanted.value[i] = before && p >= l->high;
     }
@@ -428,6 +432,7 @@ static int make(const struct work *w, int which, const char *output)
         return ws2_fail(w->error, WS2_ERR_SYSTEM, "out of memory");
     /* Validation has batches of the same size. */
     status = judges_open(&l.teachers, w->last, -1, pictures_of(w, which), w->error);
+    l.teachers.mixture = true; /* what is after the sorter is wanted, whatever they say */
     if (status >= 0)
         status = learn(w, which, &l, path, output);
     free(path);

@@ -11,11 +11,18 @@
 
 #include "cli/cli.h"
 
+/* Names of what a program has open, behind which a file may lie: to be written to, never to be replaced. */
+static inline bool file_is_open_already(const char *path)
+{
+    return strcmp(path, "/dev/stdout") == 0 || strcmp(path, "/dev/stderr") == 0 ||
+           strncmp(path, "/dev/fd/", 8) == 0 || strncmp(path, "/proc/", 6) == 0;
+}
+
 /* What is there and no file: a terminal, a pipe, a device, a folder. */
 static inline bool file_is_special(const char *path)
 {
     struct stat info;
-    return stat(path, &info) == 0 && !S_ISREG(info.st_mode);
+    return file_is_open_already(path) || (stat(path, &info) == 0 && !S_ISREG(info.st_mode));
 }
 
 static inline char *file_temporary(const char *path)

@@ -310,7 +310,7 @@ struct nn_tensor *ws2_maps_warp(struct nn *nn, struct nn_tensor *maps, struct nn
 /*
  * Positive-unlabelled learning (METHODS 23; Kiryo et al. 2017, du Plessis et al. 2015) with positive = wanted: item pixels seen
  * after the sorter are wanted, those seen before it a mixture with a share `prior` of wanted ones. z is a logit for each
- * pixel, above 0 = unwanted. Only pixels with keep = 1 count: what lies on the belt.
+ * pixel, above 0 = unwanted. Only item pixels count, each as of the camera that saw it, which keep says.
  */
 enum ws2_pu_form {
     WS2_PU_ABSOLUTE, /* total = prior wanted + |negative| */
@@ -412,7 +412,7 @@ enum ws2_optimiser {
                              biases, 1.0 on the head, lr(t) = lr (1 - t/T)^0.9. FEATURES: the same, decay 5e-4, 8 epochs;
                              EDGES: 0.1 on all, 3 epochs */
     WS2_OPTIMISER_SCRATCH /* SGD lr 0.01, momentum 0.9, Nesterov, weight decay 1e-4 on weights, one rate for all
-                             layers, 5 % linear warm-up, then poly; three times the epochs. PU and ROUND, pretrained or
+                             layers, 5 % linear warm-up, then poly; three times the epochs. PU, ROUND, LABELS, pretrained or
                              not: AdamW 1e-3, weight decay 1e-3, cosine, 4 epochs */
 };
 

@@ -21,7 +21,8 @@ static struct {
     const char *labels, *prior_text, *init, *log, *figures, *output;
     struct ws2_text_list validation;
     struct flat_fields flat;
-} o = {.size = 512,
+} o = {.reach = 1, /* 8 */
+       .size = 512,
        .batch = 16,
        .epochs = 4,
        .rounds = 1,

@@ -274,8 +274,11 @@ static int bin_of(double threshold)
 struct ws2_pu_figures ws2_pu_judge(const struct ws2_scores *scores, double prior, double threshold)
 {
     struct ws2_pu_figures f = judge(scores, prior, bin_of(threshold));
-    for (int bin = 0; bin < WS2_SCORE_BINS; bin++)
-        f.most = fmax(f.most, judge(scores, prior, bin).recall);
+    for (int bin = 0; bin < WS2_SCORE_BINS; bin++) {
+        const struct ws2_pu_figures there = judge(scores, prior, bin);
+        if (there.false_positives <= WS2_PU_CLEAN)
+            f.most = fmax(f.most, there.recall);
+    }
     return f;
 }
 
@@ -312,10 +315,13 @@ const char ws2_pu_plausible[] = "plausible";
 
 const char *ws2_pu_verdict(const struct ws2_pu_figures *figures)
 {
-    if (figures->most > 1.05)
-        return "recall above 1 cannot be: the network tells the cameras apart; try --flat-field or more "
-               "--rounds";
-    if (figures->recall < 0.3)
+    if (figures->most > WS2_PU_MOST)
+        return "recall far above 1 cannot be: the network tells the cameras apart; try --flat-field, a "
+               "smaller --reach or "
+               "more --rounds";
+    if (figures->false_positives > WS2_PU_CONFUSED)
+        return "wanted items after the sorter are marked as well: try more epochs or more clips";
+    if (figures->recall < WS2_PU_LITTLE)
         return "little is found: try more epochs or more clips";
     return ws2_pu_plausible;
 }

@@ -386,16 +386,22 @@ double ws2_scores_quantile(const struct ws2_scores *scores, enum ws2_class camer
  * iou = (b - prior a) / ((1 - prior) + prior a). A recall above 1 is impossible: the network tells the cameras apart,
  * or the prior is too large.
  */
+#define WS2_PU_CLEAN 0.05
+#define WS2_PU_MOST 1.25
+#define WS2_PU_CONFUSED 0.25
+#define WS2_PU_LITTLE 0.3
 struct ws2_pu_figures {
     double before, after; /* shares */
     double recall, false_positives, iou;
-    double
-        most; /* the largest recall of all thresholds: what is impossible shows best where little is marked */
+    /* The largest recall of all thresholds at which false_positives are WS2_PU_CLEAN at most. A prior that is a little too
+     * large makes it a little larger than 1; far above 1 it is impossible for a network that knows items. */
+    double most;
 };
 struct ws2_pu_figures ws2_pu_judge(const struct ws2_scores *scores, double prior, double threshold);
 /* The threshold with the largest iou, recall counting as 1 at most; the lowest of equal ones; 1/2 where none is above 0. */
 double ws2_pu_threshold(const struct ws2_scores *scores, double prior);
-/* In words what figures say against a network; ws2_pu_plausible where they say nothing. Static. */
+/* In words what figures say against a network: most above WS2_PU_MOST, false positives above WS2_PU_CONFUSED, recall below
+ * WS2_PU_LITTLE; ws2_pu_plausible where they say nothing. Static. */
 extern const char ws2_pu_plausible[];
 const char *ws2_pu_verdict(const struct ws2_pu_figures *figures);
 /* The same of labels, where nothing is estimated: before and after are the shares of unwanted and wanted pixels that are

@@ -25,8 +25,8 @@
 #   JOBS      sequences at a time;  THREADS of the training
 #
 # Targets: `ablation`, `stress`, `all`. IoU in percent, mean over frames and pooled, before the sorter and after it; of stress
-# beside what a mask of all items would have, what ws2-seg-train estimates without truth, its verdict, and how often the
-# verdict was right: it should warn where the masks are no better than a mask of all items.
+# beside what a mask of all items would have, what ws2-seg-train estimates without truth, and, in OUT/verdicts.txt, how often
+# its verdict was right: it should warn where the masks are no better than a mask of all items.
 
 SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
@@ -62,6 +62,7 @@ help:
 	@sed -n '2,/^$$/s/^# \{0,1\}//p' $(SELF)
 ablation stress: %: $(OUT)/%.tsv
 	@awk -F '\t' '{ for (i = 1; i <= NF; i++) printf (i == 1 ? "%-30s" : "%-13s"), $$i; print "" }' $<
+	@[ $@ = ablation ] || cat $(OUT)/verdicts.txt
 
 # ws2.mk with pu alone: $1 target, $2 folder of frames and masks, $3 of results, $4 seed, $5 options of ws2-seg-train, $6 FLAT.
 pu = $(MAKE) -f $(HERE)ws2.mk $1 DATA=$2/data WORK=$2 OUT=$3 SEED=$4 METHODS=pu JOBS=$(JOBS) THREADS=$(THREADS) $(BELT_NETWORK) \
@@ -151,21 +152,24 @@ $(OUT)/ablation.tsv: $(SEEDS:%=$(OUT)/ablation/seed-%.tsv)
 
 # FACTOR_VALUE or FACTOR_VALUE+flat
 factor = $(firstword $(subst _, ,$1))
-value = $(patsubst %+flat,%,$(lastword $(subst _, ,$1)))
+setting = $(patsubst %+flat,%,$(lastword $(subst _, ,$1)))
 folder = $(OUT)/stress/$1/seed-$2
+# What is known without truth of the last round, and the pictures that all rounds learnt from.
+known = awk -F '\t' 'NR > 1 { images += $$10; for (i = 1; i <= NF; i++) last[i] = $$i } \
+  END { printf "%s\t%s\t%s\t%s\t%s\t%d\t%s\t", last[2], last[6], last[7], last[8], last[9], images, last[11] }'
 define stressed
 $(call folder,$1,$2).row:
 	@echo "seed $2: $1"; mkdir -p $$(basename $$@)/data
-	@ws2-synth -q --dataset $$(basename $$@)/data $(SYNTH) --$(call factor,$1) $(call value,$1) --seed $2 -j $(JOBS)
+	@ws2-synth -q --dataset $$(basename $$@)/data $(SYNTH) --$(call factor,$1) $(call setting,$1) --seed $2 -j $(JOBS)
 	@$$(call pu,bgmask,$$(basename $$@),$$(basename $$@),$2) >/dev/null
 	@$$(call timed,$$(call pu,train,$$(basename $$@),$$(basename $$@),$2,$(PU_STRESS),$(findstring flat,$1)),$$(basename $$@)/seconds)
 	@$$(call pu,$$(basename $$@)/iou/pu.coarse.tsv $$(basename $$@)/iou/foreground.tsv,$$(basename $$@),$$(basename $$@),$2,$(PU_STRESS),$(findstring flat,$1))
 	@{ printf '%s' '$1'; $$(call both,$$(basename $$@)/iou/pu.coarse.tsv); $$(call scores,before) $$(basename $$@)/iou/foreground.tsv; printf '\t'; \
-	  tail -n 1 $$(basename $$@)/train/pu.tsv | cut -f 2,6- | tr '\n' '\t'; cat $$(basename $$@)/seconds; } >$$@.part; mv $$@.part $$@
+	  $$(known) $$(basename $$@)/train/pu.tsv; cat $$(basename $$@)/seconds; } >$$@.part; mv $$@.part $$@
 	@rm -r $$(basename $$@)/{data,read,bgmask,cam,coarse}
 endef
 $(foreach s,$(SEEDS),$(foreach c,$(STRESS),$(eval $(call stressed,$c,$s))))
 $(foreach s,$(SEEDS),$(eval $(OUT)/stress/seed-$s.tsv: $(STRESS:%=$(OUT)/stress/%/seed-$s.row) ; @{ printf 'case\t$(HEADS)\tall_before\tall_pooled\tall_recall\tprior\testimated_recall\tmost_recall\tfalse_positives\testimated_iou\timages\tverdict\tseconds\n'; cat $$^; } >$$@.part; mv $$@.part $$@))
 $(OUT)/stress.tsv: $(SEEDS:%=$(OUT)/stress/seed-%.tsv)
 	@awk -F '\t' -v keys=1 -f $(HERE)spread.awk $^ >$@.part; mv $@.part $@
-	@awk -F '\t' -f $(HERE)verdict.awk $^
+	@awk -F '\t' -f $(HERE)verdict.awk $^ >$(OUT)/verdicts.txt

@@ -35,8 +35,8 @@ struct scratch {
     struct ws2_record *record;
     struct ws2_resizer *rgb, *mask, *seeds;
     uint8_t *keep, *grow; /* [size,size]: 1 where the sample's own pixels stay; work space */
-    uint8_t *other; /* [size,size,3] another frame, whose belt or items are needed */
-    uint8_t *hole;  /* [size,size] where its items lie */
+    uint8_t *other;       /* [size,size,3] another frame, whose belt or items are needed */
+    uint8_t *hole;        /* [size,size] where its items lie */
     struct ws2_flat_scratch flat;
 };
 

@@ -306,9 +306,16 @@ static double estimated_iou(const struct ws2_scores *scores, double prior, int b
     return fmin(f.before - wrong, 1 - prior) / (1 - prior + wrong);
 }
 
+/* The same, but nothing where more is marked after the sorter than can be right. */
+static double clean_iou(const struct ws2_scores *scores, double prior, int bin)
+{
+    return share_from(scores, WS2_CLASS_AFTER, bin) <= WS2_PU_CLEAN ? estimated_iou(scores, prior, bin) : 0;
+}
+
 double ws2_pu_threshold(const struct ws2_scores *scores, double prior)
 {
-    return best_threshold(scores, prior, estimated_iou);
+    const bool possible = share_from(scores, WS2_CLASS_AFTER, WS2_SCORE_BINS - 1) <= WS2_PU_CLEAN;
+    return best_threshold(scores, prior, possible ? clean_iou : estimated_iou);
 }
 
 const char ws2_pu_plausible[] = "plausible";
@@ -319,7 +326,7 @@ const char *ws2_pu_verdict(const struct ws2_pu_figures *figures)
         return "recall far above 1 cannot be: the network tells the cameras apart; try --flat-field, a "
                "smaller --reach or "
                "more --rounds";
-    if (figures->false_positives > WS2_PU_CONFUSED)
+    if (figures->false_positives > WS2_PU_CLEAN)
         return "wanted items after the sorter are marked as well: try more epochs or more clips";
     if (figures->recall < WS2_PU_LITTLE)
         return "little is found: try more epochs or more clips";

@@ -386,9 +386,8 @@ double ws2_scores_quantile(const struct ws2_scores *scores, enum ws2_class camer
  * iou = (b - prior a) / ((1 - prior) + prior a). A recall above 1 is impossible: the network tells the cameras apart,
  * or the prior is too large.
  */
-#define WS2_PU_CLEAN 0.05
+#define WS2_PU_CLEAN 0.1
 #define WS2_PU_MOST 1.25
-#define WS2_PU_CONFUSED 0.25
 #define WS2_PU_LITTLE 0.3
 struct ws2_pu_figures {
     double before, after; /* shares */
@@ -398,9 +397,10 @@ struct ws2_pu_figures {
     double most;
 };
 struct ws2_pu_figures ws2_pu_judge(const struct ws2_scores *scores, double prior, double threshold);
-/* The threshold with the largest iou, recall counting as 1 at most; the lowest of equal ones; 1/2 where none is above 0. */
+/* The threshold with the largest iou, recall counting as 1 at most, of those that mark no more than WS2_PU_CLEAN after the sorter, or
+ * of all where each marks more; the lowest of equal ones; 1/2 where none is above 0. */
 double ws2_pu_threshold(const struct ws2_scores *scores, double prior);
-/* In words what figures say against a network: most above WS2_PU_MOST, false positives above WS2_PU_CONFUSED, recall below
+/* In words what figures say against a network: most above WS2_PU_MOST, false positives above WS2_PU_CLEAN, recall below
  * WS2_PU_LITTLE; ws2_pu_plausible where they say nothing. Static. */
 extern const char ws2_pu_plausible[];
 const char *ws2_pu_verdict(const struct ws2_pu_figures *figures);

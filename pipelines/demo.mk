@@ -4,7 +4,7 @@ DEMO ?= demo-out
 DEMO_METHODS := gradcam gradcam++ layercam f2f puzzle pof pu
 include pipelines/belt.mk
 DEMO_RUN = PATH="$(CURDIR)/$(BIN):$$PATH" $(MAKE) --no-print-directory -f pipelines/ws2.mk \
-  DATA=$(DEMO)/data OUT=$(DEMO)/out METHODS="$(DEMO_METHODS)" PICTURE="puzzle pof pu" $(BELT_NETWORK) PU="$(BELT_PU)" RECIPE=pof \
+  DATA=$(DEMO)/data OUT=$(DEMO)/out METHODS="$(DEMO_METHODS)" PICTURE="puzzle pu" $(BELT_NETWORK) PU="$(BELT_PU)" RECIPE=pof \
   TRAIN_OPTIONS=--centres SEED=1 TRUTH_N='ws2-synth -q $(BELT) --seed 1 --clip test/SEQ --tensors ids'
 
 .PHONY: demo

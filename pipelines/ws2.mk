@@ -40,7 +40,8 @@
 # frames: the neighbours' maps, warped by the flow, and merged (POF-CAM, future work). f2f is such a merge by itself: C and T
 # of five frames, C3 and T3 of three. F are the masks C where something lies on the belt (ws2-coarse --within fg).
 # Of pu, C are the masks where pixels are unwanted above the threshold that was found without truth, T those above 1/2; C3 and
-# T3 the same of probabilities merged over three frames. They lie on the belt as they are, so F is C.
+# T3 the same of probabilities merged over three frames. They lie on the belt as they are, so F is C. R are votes of the pixels of
+# each region (ws2-vote), at the threshold of C.
 # R are the masks C brought to the edges of instance masks by the SEPL merge (WS2, section 4). N are the true items that are
 # coarse by more than half, which is the most that a merge can make of C; what lies in no true mask is belt.
 # `pseudo` writes the masks R of the training frames before the sorter, in the authors' layout, for a segmentation network:
@@ -294,6 +295,14 @@ $(OUT)/refined/%.ws2:
 	  $(if $(call known,$*),<($(call known,$*) | ws2-pick --keep ids)) | $(refined) | \
 	  $(if $(call known,$*),ws2-sam-refine --rule max_iou --instances ids --out refined.true |) \
 	  ws2-pick --keep refined$(if $(filter test/%,$(call below,$*)),$(if $(TRUTH),$(,)truth)$(if $(TRUTH_N),$(,)refined.true)) -o $@.part
+	$(finish)
+# Of probabilities, votes in the same regions.
+$(OUT)/refined/pu/%.ws2:
+	@mkdir -p $(@D)
+	@ws2-merge $(OUT)/cam/pu/$*.ws2 $(WORK)/sam/$*.ws2 $(if $(call known,pu/$*),<($(call known,pu/$*) | ws2-pick --keep ids)) | \
+	  ws2-vote --in cam --mask refined --threshold $(chosen) | \
+	  $(if $(call known,pu/$*),ws2-sam-refine --rule max_iou --instances ids --out refined.true |) \
+	  ws2-pick --keep refined$(if $(filter test/%,$*),$(if $(TRUTH),$(,)truth)$(if $(TRUTH_N),$(,)refined.true)) -o $@.part
 	$(finish)
 
 # The papers score the middle frames of triplets only: the first and last of a sequence do not count.

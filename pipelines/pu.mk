@@ -68,7 +68,7 @@ ablation stress: %: $(OUT)/%.tsv
 pu = $(MAKE) -f $(HERE)ws2.mk $1 DATA=$2/data WORK=$2 OUT=$3 SEED=$4 METHODS=pu JOBS=$(JOBS) THREADS=$(THREADS) $(BELT_NETWORK) \
   PU='$5' FLAT=$6
 # Runs $1 and writes the seconds that it took on all processors to $2.
-timed = TIMEFORMAT=%U; { time $1 >&3 2>&4; } 3>&1 4>&2 2>$2.part; tail -n 1 $2.part >$2; rm $2.part
+timed = TIMEFORMAT=%U && { time $1 >&3 2>&4; } 3>&1 4>&2 2>$2.part && tail -n 1 $2.part >$2 && rm $2.part
 # Of a table of ws2-iou the mean and pooled IoU and the recall on frames of one camera.
 scores = awk -F '\t' -v role=$1 'NR == 1 { for (i = 1; i <= NF; i++) c[$$i] = i; next } $$c["role"] == role && $$c["seq"] == "-" { \
   printf "\t%s\t%s\t%s", $$c["iou"], $$c["pooled"], $$c["recall"] }'
@@ -154,6 +154,8 @@ $(OUT)/ablation.tsv: $(SEEDS:%=$(OUT)/ablation/seed-%.tsv)
 factor = $(firstword $(subst _, ,$1))
 setting = $(patsubst %+flat,%,$(lastword $(subst _, ,$1)))
 folder = $(OUT)/stress/$1/seed-$2
+# The numbers of a belt that ws2-seg-train would not learn from: crowded ones may have more on them after the sorter.
+NOTHING := -\t-\t-\t-\t-\t-\t-\t-\t-\t-\t-\t-\t-\t-\t-
 # What is known without truth of the last round, and the pictures that all rounds learnt from.
 known = awk -F '\t' 'NR > 1 { images += $$10; for (i = 1; i <= NF; i++) last[i] = $$i } \
   END { printf "%s\t%s\t%s\t%s\t%s\t%d\t%s\t", last[2], last[6], last[7], last[8], last[9], images, last[11] }'
@@ -162,11 +164,12 @@ $(call folder,$1,$2).row:
 	@echo "seed $2: $1"; mkdir -p $$(basename $$@)/data
 	@ws2-synth -q --dataset $$(basename $$@)/data $(SYNTH) --$(call factor,$1) $(call setting,$1) --seed $2 -j $(JOBS)
 	@$$(call pu,bgmask,$$(basename $$@),$$(basename $$@),$2) >/dev/null
-	@$$(call timed,$$(call pu,train,$$(basename $$@),$$(basename $$@),$2,$(PU_STRESS),$(findstring flat,$1)),$$(basename $$@)/seconds)
-	@$$(call pu,$$(basename $$@)/iou/pu.coarse.tsv $$(basename $$@)/iou/foreground.tsv,$$(basename $$@),$$(basename $$@),$2,$(PU_STRESS),$(findstring flat,$1))
-	@{ printf '%s' '$1'; $$(call both,$$(basename $$@)/iou/pu.coarse.tsv); $$(call scores,before) $$(basename $$@)/iou/foreground.tsv; printf '\t'; \
-	  $$(known) $$(basename $$@)/train/pu.tsv; cat $$(basename $$@)/seconds; } >$$@.part; mv $$@.part $$@
-	@rm -r $$(basename $$@)/{data,read,bgmask,cam,coarse}
+	@if $$(call timed,$$(call pu,train,$$(basename $$@),$$(basename $$@),$2,$(PU_STRESS),$(findstring flat,$1)),$$(basename $$@)/seconds); then \
+	  $$(call pu,$$(basename $$@)/iou/pu.coarse.tsv $$(basename $$@)/iou/foreground.tsv,$$(basename $$@),$$(basename $$@),$2,$(PU_STRESS),$(findstring flat,$1)); \
+	  { printf '%s' '$1'; $$(call both,$$(basename $$@)/iou/pu.coarse.tsv); $$(call scores,before) $$(basename $$@)/iou/foreground.tsv; printf '\t'; \
+	    $$(known) $$(basename $$@)/train/pu.tsv; cat $$(basename $$@)/seconds; } >$$@.part; \
+	else printf '%s\t$(NOTHING)\trefused\t-\n' '$1' >$$@.part; fi; mv $$@.part $$@
+	@rm -rf $$(basename $$@)/{data,read,bgmask,cam,coarse}
 endef
 $(foreach s,$(SEEDS),$(foreach c,$(STRESS),$(eval $(call stressed,$c,$s))))
 $(foreach s,$(SEEDS),$(eval $(OUT)/stress/seed-$s.tsv: $(STRESS:%=$(OUT)/stress/%/seed-$s.row) ; @{ printf 'case\t$(HEADS)\tall_before\tall_pooled\tall_recall\tprior\testimated_recall\tmost_recall\tfalse_positives\testimated_iou\timages\tverdict\tseconds\n'; cat $$^; } >$$@.part; mv $$@.part $$@))

@@ -6,6 +6,10 @@ FNR == 1 {
             column[$i] = i
     next
 }
+$column["verdict"] == "refused" {
+    refused++
+    next
+}
 {
     failed = $3 <= $column["all_pooled"]
     warned = $column["verdict"] != "plausible"
@@ -14,5 +18,5 @@ FNR == 1 {
         print (failed ? "failed in silence" : "warned of a good one") ": " $1 ", IoU " $3 ", all items " $column["all_pooled"] ", estimated " $column["estimated_iou"]
 }
 END {
-    printf "verdicts: %d failed and warned, %d failed in silence, %d good and silent, %d good but warned of\n", count[1, 1], count[1, 0], count[0, 0], count[0, 1]
+    printf "verdicts: %d failed and warned, %d failed in silence, %d good and silent, %d good but warned of; %d belts refused\n", count[1, 1], count[1, 0], count[0, 0], count[0, 1], refused
 }

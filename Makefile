@@ -163,7 +163,7 @@ install: all
 	install -m 644 $(wildcard man/man1/*.1) $(DESTDIR)$(PREFIX)/share/man/man1
 	install -m 644 $(wildcard man/man5/*.5) $(DESTDIR)$(PREFIX)/share/man/man5
 	install -m 644 $(wildcard man/man7/*.7) $(DESTDIR)$(PREFIX)/share/man/man7
-	install -m 644 $(wildcard pipelines/*.mk) models/weights.tsv $(DESTDIR)$(PREFIX)/share/ws2
+	install -m 644 $(wildcard pipelines/*.mk pipelines/*.awk) models/weights.tsv $(DESTDIR)$(PREFIX)/share/ws2
 
 uninstall:
 	rm -f $(TOOLS:%=$(DESTDIR)$(PREFIX)/bin/%) $(patsubst man/%,$(DESTDIR)$(PREFIX)/share/man/%,$(wildcard man/*/*))

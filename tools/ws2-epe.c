@@ -94,13 +94,10 @@ static int get_frame(const struct job *job, struct ws2_record *record, struct ws
                      struct ws2_error *error)
 {
     struct ws2_tensor flow, truth;
-    char a[96], b[96];
     if (get_flow(record, job->truth, &truth, error) < 0 || get_flow(record, job->flow, &flow, error) < 0)
         return error->status;
     if (!ws2_shape_equal(&flow.shape, &truth.shape))
-        return ws2_fail(error, WS2_ERR_INPUT, "'%s' is %s, '%s' is %s", job->flow,
-                        ws2_shape_text(&flow.shape, a, sizeof a), job->truth,
-                        ws2_shape_text(&truth.shape, b, sizeof b));
+        return ws2_record_misfit(record, job->flow, job->truth, error);
     *frame = (struct ws2_epe_frame){.height = truth.shape.dim[1],
                                     .width = truth.shape.dim[2],
                                     .estimate_dtype = flow.dtype,

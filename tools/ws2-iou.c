@@ -109,7 +109,6 @@ static int overlap_read(const struct job *job, struct ws2_record *record, struct
                         struct ws2_error *error)
 {
     struct ws2_tensor mask, truth;
-    char a[96], b[96];
     int status = ws2_record_want(record, job->truth, WS2_U8, 2, &truth, error);
     if (status >= 0 && job->whole)
         return ws2_overlap_whole(truth.data, truth.bytes, job->ignore, overlap, error);
@@ -118,9 +117,7 @@ static int overlap_read(const struct job *job, struct ws2_record *record, struct
     if (status < 0)
         return status;
     if (!ws2_shape_equal(&mask.shape, &truth.shape))
-        return ws2_fail(error, WS2_ERR_INPUT, "'%s' is %s, '%s' is %s", job->mask,
-                        ws2_shape_text(&mask.shape, a, sizeof a), job->truth,
-                        ws2_shape_text(&truth.shape, b, sizeof b));
+        return ws2_record_misfit(record, job->mask, job->truth, error);
     return ws2_overlap_count(mask.data, truth.data, mask.bytes, job->ignore, overlap, error);
 }
 

@@ -31,18 +31,14 @@ static int begin(void *context, const struct ws2_head *in, struct ws2_head *out,
 static int work(void *context, struct ws2_record *record, int worker, struct ws2_error *error)
 {
     struct job *job = context;
-    struct ws2_tensor coarse, masks;
+    struct ws2_tensor coarse;
     struct ws2_instances instances;
-    char mask[96], stack[96];
     if (ws2_record_want(record, job->in, WS2_U8, 2, &coarse, error) < 0 ||
         get_instances(record, job->instances, job->layers, &instances, error) < 0)
         return error->status;
-    ws2_record_peek(record, job->instances, &masks);
     const struct ws2_shape shape = ws2_shape_2(instances.height, instances.width);
     if (!ws2_shape_equal(&coarse.shape, &shape))
-        return ws2_fail(error, WS2_ERR_INPUT, "tensor '%s' is %s, '%s' is %s", job->in,
-                        ws2_shape_text(&coarse.shape, mask, sizeof mask), job->instances,
-                        ws2_shape_text(&masks.shape, stack, sizeof stack));
+        return ws2_record_misfit(record, job->in, job->instances, error);
     uint8_t *refined = ws2_record_add(record, job->out, WS2_U8, &shape, error);
     if (refined == NULL)
         return error->status;

@@ -107,7 +107,7 @@ static int work(void *context, struct ws2_record *record, int worker, struct ws2
     struct scratch *scratch = &job->scratch[worker];
     struct ws2_tensor rgb, fg = {0};
     struct ws2_masks masks;
-    char picture[96], mask[96];
+    char picture[96];
     int status = ws2_record_want(record, "rgb", WS2_U8, 3, &rgb, error);
     if (status >= 0 && job->has_fg)
         status = ws2_record_want(record, job->fg ? job->fg : "fg", WS2_U8, 2, &fg, error);
@@ -119,9 +119,7 @@ static int work(void *context, struct ws2_record *record, int worker, struct ws2
         return ws2_fail(error, WS2_ERR_INPUT, "tensor 'rgb' is %s",
                         ws2_shape_text(&rgb.shape, picture, sizeof picture));
     if (job->has_fg && !ws2_shape_equal(&fg.shape, &plane))
-        return ws2_fail(error, WS2_ERR_INPUT, "tensor 'rgb' is %s, '%s' is %s",
-                        ws2_shape_text(&rgb.shape, picture, sizeof picture), job->fg ? job->fg : "fg",
-                        ws2_shape_text(&fg.shape, mask, sizeof mask));
+        return ws2_record_misfit(record, "rgb", job->fg ? job->fg : "fg", error);
     status = job->method == GRAPH
                  ? find_proposals(job, &rgb, fg.data, scratch, &masks, error)
                  : sam2_stream_masks(scratch->sam2, &job->sam2, record, &rgb, &scratch->frame, &masks, error);

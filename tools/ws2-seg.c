@@ -136,7 +136,7 @@ static int work(void *context, struct ws2_record *record, int worker, struct ws2
     const struct job *job = context;
     struct scratch *scratch = &job->scratch[worker];
     struct ws2_tensor rgb, fg = {0};
-    char a[96], b[96];
+    char a[96];
     int status = ws2_record_want(record, "rgb", WS2_U8, 3, &rgb, error);
     if (status >= 0 && job->masked)
         status = ws2_record_want(record, job->fg, WS2_U8, 2, &fg, error);
@@ -147,9 +147,7 @@ static int work(void *context, struct ws2_record *record, int worker, struct ws2
     if (rgb.shape.dim[2] != 3)
         return ws2_fail(error, WS2_ERR_INPUT, "tensor 'rgb' is %s", ws2_shape_text(&rgb.shape, a, sizeof a));
     if (job->masked && !ws2_shape_equal(&fg.shape, &plane))
-        return ws2_fail(error, WS2_ERR_INPUT, "tensor 'rgb' is %s, '%s' is %s",
-                        ws2_shape_text(&rgb.shape, a, sizeof a), job->fg,
-                        ws2_shape_text(&fg.shape, b, sizeof b));
+        return ws2_record_misfit(record, "rgb", job->fg, error);
     scratch->frame.flat = job->even;
     status = fpn_frame_run(&scratch->fpn, h, w, rgb.data, fg.data, job->tta, &scratch->frame, error);
     uint16_t *prob = status < 0 ? NULL : ws2_record_add(record, job->prob, WS2_F16, &planes, error);

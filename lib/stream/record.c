@@ -328,6 +328,17 @@ int ws2_record_want(struct ws2_record *record, const char *name, enum ws2_dtype 
     return ws2_record_get(record, name, tensor, error);
 }
 
+int ws2_record_misfit(const struct ws2_record *record, const char *a, const char *b, struct ws2_error *error)
+{
+    const char *const name[] = {a, b};
+    char text[2][96] = {"not there", "not there"};
+    struct ws2_tensor tensor;
+    for (int i = 0; i < 2; i++)
+        if (ws2_record_peek(record, name[i], &tensor))
+            ws2_shape_text(&tensor.shape, text[i], sizeof text[i]);
+    return ws2_fail(error, WS2_ERR_INPUT, "tensor '%s' is %s, '%s' is %s", a, text[0], b, text[1]);
+}
+
 /* ---- adding and removing ------------------------------------------------------------------------------ */
 
 void *ws2_record_add(struct ws2_record *record, const char *name, enum ws2_dtype dtype,

@@ -150,6 +150,8 @@ int ws2_record_get(struct ws2_record *record, const char *name, struct ws2_tenso
 /* As ws2_record_get, but a missing tensor, another dtype or another rank is WS2_ERR_INPUT. */
 int ws2_record_want(struct ws2_record *record, const char *name, enum ws2_dtype dtype, int rank,
                     struct ws2_tensor *tensor, struct ws2_error *error);
+/* Two tensors of the record have shapes that do not go together: WS2_ERR_INPUT, which tells both. */
+int ws2_record_misfit(const struct ws2_record *record, const char *a, const char *b, struct ws2_error *error);
 /* Makes room for a new tensor and returns its uninitialised, writable data (NULL on failure, see error).
  * A name already in the record is an error; drop it first to replace it. */
 void *ws2_record_add(struct ws2_record *record, const char *name, enum ws2_dtype dtype,

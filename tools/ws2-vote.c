@@ -2,12 +2,9 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-#include "cli/cli.h"
-#include "mask/mask.h"
 #include "instances.h"
 
 #define NEW "prob.vote" /* while both are in the record */
-#define THRESHOLD 0.5
 
 enum { BY_REGION, BY_TRACK };
 
@@ -15,9 +12,10 @@ struct job {
     const char *in, *out, *fg, *instances, *mask;
     int by, rule, prefer;
     int64_t neighbours;
-    double threshold;
+    double asked; /* threshold of the mask; NAN: that of ws2-seg, else 1/2 */
     struct ws2_vote vote;
-    const char *belt;                 /* of the segment being read: name of fg, or NULL */
+    double threshold;                 /* of the segment being read */
+    const char *belt;                 /* and name of fg, or NULL */
     bool layers;                      /* and whether instances come as layers, not as a stack */
     int64_t classes, before, after;   /* and their number, and planes of the maps */
     struct ws2_vote_scratch *scratch; /* one for each worker */
@@ -29,7 +27,6 @@ static const char *const flow_names[] = {"flow.next", "flow.prev"};
 
 /* ---- the head ---------------------------------------------------------------------------------------------- */
 
-/* What the vote reads beside probabilities. */
 static int find_inputs(struct job *job, const struct ws2_head *in, struct ws2_error *error)
 {
     const bool track = job->by == BY_TRACK;
@@ -44,10 +41,23 @@ static int find_inputs(struct job *job, const struct ws2_head *in, struct ws2_er
     return 0;
 }
 
+/* The mask of an item is cut where that of its pixels was. */
+static double find_threshold(const struct job *job, const struct ws2_head *in)
+{
+    char text[64];
+    if (job->mask == NULL || !isnan(job->asked))
+        return job->asked;
+    if (!ws2_head_history_option(in, "ws2-seg", "threshold", text, sizeof text))
+        return 0.5;
+    const double told = strtod(text, NULL); /* what a stream says is checked */
+    return told >= 0 && told <= 1 ? told : 0.5;
+}
+
 static int begin(void *context, const struct ws2_head *in, struct ws2_head *out, struct ws2_error *error)
 {
     struct job *job = context;
     const struct ws2_tensor_info *prob = ws2_head_want(in, job->in, WS2_F16, error);
+    job->threshold = find_threshold(job, in);
     job->classes = ws2_head_classes(in);
     job->before = ws2_head_class_find(in, "before");
     job->after = ws2_head_class_find(in, "after");
@@ -80,7 +90,6 @@ static int get_maps(const struct job *job, struct ws2_record *record, struct ws2
                     struct ws2_error *error)
 {
     struct ws2_tensor prob, fg;
-    char wanted[96], found[96];
     if (ws2_record_want(record, job->in, WS2_F16, 3, &prob, error) < 0)
         return error->status;
     if (prob.shape.dim[0] != job->classes)
@@ -100,19 +109,15 @@ static int get_maps(const struct job *job, struct ws2_record *record, struct ws2
         return error->status;
     maps->fg = fg.data;
     const struct ws2_shape plane = ws2_shape_2(maps->height, maps->width);
-    return ws2_shape_equal(&fg.shape, &plane)
-               ? 0
-               : ws2_fail(error, WS2_ERR_INPUT, "tensor '%s' is %s, '%s' is %s", job->in,
-                          ws2_shape_text(&prob.shape, wanted, sizeof wanted), job->belt,
-                          ws2_shape_text(&fg.shape, found, sizeof found));
+    return ws2_shape_equal(&fg.shape, &plane) ? 0 : ws2_record_misfit(record, job->in, job->belt, error);
 }
 
 /* Adds the mask, and puts the result in the place of what was read. */
 static int finish(const struct job *job, struct ws2_record *record, const struct ws2_vote_maps *voted,
                   struct ws2_error *error)
 {
-    const struct ws2_shape plane = ws2_shape_2(voted->height, voted->width);
     if (job->mask) {
+        const struct ws2_shape plane = ws2_shape_2(voted->height, voted->width);
         ws2_record_drop(record, job->mask);
         uint8_t *mask = ws2_record_add(record, job->mask, WS2_U8, &plane, error);
         if (mask == NULL)
@@ -150,7 +155,6 @@ static int work_region(void *context, struct ws2_record *record, int worker, str
     return vote(context, record, NULL, worker, error);
 }
 
-/* The flows that the record has. */
 static int load_flows(const struct job *job, struct ws2_record *record, struct ws2_vote_frame *frame,
                       struct ws2_error *error)
 {
@@ -206,8 +210,8 @@ static void forget(void *note)
 /* A mask replaces nothing that is read, nor the result. */
 static void check_mask_name(const struct job *job)
 {
-    const char *const taken[] = {job->in,        job->out,    job->fg ? job->fg : "fg",
-                                 job->instances, "flow.next", "flow.prev"};
+    const char *const taken[] = {job->in,        job->out,      job->fg ? job->fg : "fg",
+                                 job->instances, flow_names[0], flow_names[1]};
     for (size_t i = 0; i < sizeof taken / sizeof *taken; i++)
         if (taken[i] && strcmp(job->mask, taken[i]) == 0)
             ws2_die_text(WS2_ERR_USAGE, "--mask: '%s' is the name of another tensor here", job->mask);
@@ -223,19 +227,18 @@ static void settle(struct job *job)
         ws2_die_text(WS2_ERR_USAGE, "--at is for --vote share, --threshold for --mask");
     if (!track && job->instances == NULL)
         job->instances = "instances";
-    if (track && job->neighbours < 0)
-        job->neighbours = defaults.reach;
+    if (track)
+        job->neighbours = job->neighbours < 0 ? defaults.reach : job->neighbours;
     if (track && isnan(job->vote.agree))
         job->vote.agree = defaults.agree;
-    if (share && isnan(job->vote.level))
-        job->vote.level = defaults.level;
+    if (share)
+        job->vote.level = isnan(job->vote.level) ? defaults.level : job->vote.level;
     job->vote.reach = track ? (int)job->neighbours : 0;
     job->vote.rule = (enum ws2_vote_rule)job->rule;
     job->vote.prefer = (enum ws2_vote_prefer)job->prefer;
-    if (job->mask == NULL)
-        return;
-    job->threshold = isnan(job->threshold) ? THRESHOLD : job->threshold;
-    check_mask_name(job);
+    job->asked = job->threshold;
+    if (job->mask)
+        check_mask_name(job);
 }
 
 int main(int argc, char **argv)
@@ -251,15 +254,13 @@ int main(int argc, char **argv)
         {"cover", 0, WS2_OPT_REAL, &job.vote.cover, "X", "nor do regions less covered", true, 0, 1},
         {"neighbours", 'k', WS2_OPT_INT, &job.neighbours, "K", "track: frames on each side [2]", true, 0,
          WS2_VOTE_REACH_MAX},
-        {"agree", 0, WS2_OPT_REAL, &job.vote.agree, "X",
-         "track: share of an item that must lead to the other, both ways [0.7]", true, 0.5, 1},
+        {"agree", 0, WS2_OPT_REAL, &job.vote.agree, "X", "track: share that must agree [0.7]", true, 0.5, 1},
         {"in", 0, WS2_OPT_TEXT, &job.in, "NAME", "probabilities", true, 0, 0},
         {"out", 0, WS2_OPT_TEXT, &job.out, "NAME", "add the result, replace nothing", true, 0, 0},
         {"mask", 0, WS2_OPT_TEXT, &job.mask, "NAME", "write the mask, over one of this name", true, 0, 0},
-        {"threshold", 't', WS2_OPT_REAL, &job.threshold, "P", "of the mask [0.5]", true, 0, 1},
+        {"threshold", 't', WS2_OPT_REAL, &job.threshold, "P", "of the mask [that of ws2-seg]", true, 0, 1},
         {"fg", 0, WS2_OPT_TEXT, &job.fg, "NAME", "what lies on the belt [fg, if there is one]", true, 0, 0},
-        {"instances", 0, WS2_OPT_TEXT, &job.instances, "NAME",
-         "instance masks [instances; track: parts of fg]", true, 0, 0},
+        {"instances", 0, WS2_OPT_TEXT, &job.instances, "NAME", "[instances; track: parts of fg]", true, 0, 0},
         {0},
     };
     static const struct ws2_program program = {
@@ -282,8 +283,7 @@ int main(int argc, char **argv)
     job.program = &program;
     job.common = &common;
     job.scratch = ws2_must(ws2_calloc((size_t)common.threads, sizeof *job.scratch));
-    const bool track = job.by == BY_TRACK,
-               linked = job.vote.reach > 0; /* else the notes of tracks stay alone */
+    const bool track = job.by == BY_TRACK, linked = job.vote.reach > 0;
     const struct ws2_filter filter = {.begin = begin,
                                       .work = work_region,
                                       .context = &job,

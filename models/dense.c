@@ -453,6 +453,8 @@ int dense_learn(struct dense_round *round, struct nn *nn, int number, const stru
     int status = WS2_TRAIN_DONE;
     if (data->half[1] == NULL && output[1])
         return ws2_fail(w.error, WS2_ERR_USAGE, "the sequences have not been halved");
+    if (options->labels && ws2_loader_settings(data->train)->labels == NULL)
+        return ws2_fail(w.error, WS2_ERR_USAGE, "the pictures have no labels");
     for (int which = 0; which < round->networks && status == WS2_TRAIN_DONE; which++)
         status = make(&w, which, output[which]);
     const double threshold = round->fpn[0].info.threshold;

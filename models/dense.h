@@ -26,7 +26,8 @@ struct dense_options {
     struct fpn_info net;
     const char *init; /* a classifier's weights for the trunk, or NULL */
     uint64_t seed;    /* network n of round r begins with seed + 2 r + n */
-    bool labels;      /* learn from labels (the loaders' seeds); nothing below but rates counts then */
+    bool
+        labels; /* learn from the loaders' labels, which they must give; nothing below but rates counts then */
     struct ws2_optimiser_options rates;
     struct ws2_pu_options pu;
     double frames, top; /* weight of the frames' own loss, and the share of pixels that it looks at */

@@ -139,7 +139,7 @@ static void find_prior(struct ws2_data *data)
 }
 
 /* Quantiles that were not asked for follow from the prior. */
-static void find_quantiles(bool halves)
+static void find_quantiles(void)
 {
     double low, high;
     dense_quantiles(o.pu.prior, &low, &high);
@@ -147,8 +147,6 @@ static void find_quantiles(bool halves)
     o.high = isnan(o.high) ? high : o.high;
     if (o.low > o.high)
         ws2_die_text(WS2_ERR_USAGE, "--low %g is above --high %g", o.low, o.high);
-    if (!halves && o.halves == 0)
-        ws2_warn("too few sequences for two halves: a network will judge the frames it has learnt by heart");
 }
 
 static void settle(const struct ws2_common *common)
@@ -272,8 +270,10 @@ int main(int argc, char **argv)
     must(ws2_data_open(&data, &asked, &error), &error);
     if (o.method == METHOD_PU)
         find_prior(&data);
-    if (o.method == METHOD_PU && o.rounds > 0)
-        find_quantiles(data.half[0] != NULL);
+    if (o.method == METHOD_PU)
+        find_quantiles();
+    if (asked.halves && data.half[0] == NULL)
+        ws2_warn("too few sequences for two halves: a network will judge the frames it has learnt by heart");
     if (!o.check)
         train(nn, &data, &common);
     ws2_data_close(&data);

@@ -183,8 +183,7 @@ int ws2_foreground_apply(const struct ws2_foreground *foreground, struct ws2_for
  * what is left of the kernel is divided by its own weight.
  */
 struct ws2_flat_params {
-    double
-        sigma; /* of the Gaussian, share of the height, 0..1e6; 0: none. In pixels four times a side is the most */
+    double sigma; /* of the Gaussian, share of the height, 0..1e6, and four times a side at most; 0: none */
     double level; /* of the belt afterwards, grey levels, above 0 and at most 255 */
 };
 struct ws2_flat_params ws2_flat_defaults(void); /* 1/18, 100 */

@@ -347,7 +347,7 @@ static float tell_camera(uint8_t *keep, const uint8_t *fg, size_t pixels, int la
     return (float)((double)items / (double)pixels);
 }
 
-/* Items of a frame after the sorter, drawn by chance and mirrored by two coins, come to lie where the picture has none. */
+/* Items of a frame after the sorter, drawn by chance and mirrored as pictures may be, come to lie where the picture has none. */
 static int paste_items(struct ws2_loader *loader, struct scratch *scratch, struct job *job)
 {
     const struct ws2_loader_options *o = &loader->options;
@@ -355,7 +355,8 @@ static int paste_items(struct ws2_loader *loader, struct scratch *scratch, struc
     struct ws2_random random = ws2_train_random(o->seed, WS2_STREAM_PASTE, job->epoch, job->sample);
     if (ws2_random_uniform(&random) >= o->paste)
         return WS2_OK;
-    const bool x = ws2_random_uniform(&random) < 0.5, y = ws2_random_uniform(&random) < 0.5;
+    const bool x = ws2_random_uniform(&random) < 0.5 && o->flip_x;
+    const bool y = ws2_random_uniform(&random) < 0.5 && o->flip_y;
     const struct sample *sample = draw_sample(loader, &random, WS2_CLASS_AFTER);
     const int status =
         place(loader, scratch, sample->clip, sample->frame, scratch->other, scratch->hole, &job->error);

@@ -105,10 +105,10 @@ struct ws2_loader_options {
     bool dense;
     bool transpose;         /* swap rows and columns of every second sample, by chance */
     struct ws2_light light; /* of dense samples, in training */
-    /* Of dense samples in training this share gets items of a frame after the sorter besides, mirrored by two coins, where
-     * it has none itself: so that what lies around an item does not tell which camera saw it. */
+    /* Of dense samples in training this share gets items of a frame after the sorter besides, mirrored as pictures may be by coins
+     * of their own, where it has none itself: so that what lies around an item does not tell which camera saw it. */
     double paste;
-    enum ws2_half half;
+    enum ws2_half half; /* samples of this half of the sequences alone */
     int64_t seed;
     int batch;
     int threads;   /* that decode ahead, >= 1; at most two batches are ahead */

@@ -322,21 +322,25 @@ static void test_rounds_of_one(void **state)
     close_rounds(&first, &second);
 }
 
-static void test_no_halves(void **state)
+/* Two networks without halves, and labels that the pictures do not have. */
+static void test_misfits(void **state)
 {
     (void)state;
     struct ws2_data data = open_data(false);
-    const struct dense_options options = rounds_options();
     const struct ws2_train_options run = {.epochs = 1};
-    struct ws2_error error = {0};
-    struct dense_round round;
     struct nn *nn = open_nn(&modes[1]);
-    const int got = dense_learn(&round, nn, 0, NULL, &options, &data, &run,
-                                (const char *const[]){in_folder("na"), in_folder("nb")}, &error);
-    assert_int_equal(got, WS2_ERR_USAGE);
-    assert_non_null(strstr(error.text, "have not been halved"));
-    assert_false(there("na") || there("na.learnt.last"));
-    dense_round_close(&round);
+    for (int labels = 0; labels < 2; labels++) {
+        struct dense_options options = rounds_options();
+        struct ws2_error error = {0};
+        struct dense_round round;
+        options.labels = labels;
+        const char *const name[] = {in_folder("na"), labels ? NULL : in_folder("nb")};
+        const int got = dense_learn(&round, nn, 0, NULL, &options, &data, &run, name, &error);
+        assert_int_equal(got, WS2_ERR_USAGE);
+        assert_non_null(strstr(error.text, labels ? "have no labels" : "have not been halved"));
+        assert_false(there("na") || there("na.learnt.last"));
+        dense_round_close(&round);
+    }
     ws2_data_close(&data);
     close_nn(nn);
 }
@@ -612,7 +616,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_scores_of_clips),  cmocka_unit_test(test_shares),
         cmocka_unit_test(test_rounds_of_halves), cmocka_unit_test(test_resumed_rounds),
-        cmocka_unit_test(test_rounds_of_one),    cmocka_unit_test(test_no_halves),
+        cmocka_unit_test(test_rounds_of_one),    cmocka_unit_test(test_misfits),
         cmocka_unit_test(test_first_steps),      cmocka_unit_test(test_kept_epochs),
         cmocka_unit_test(test_labels),
     };

@@ -123,17 +123,25 @@ static void make_weights(float *wanted, float *unwanted)
     }
 }
 
+/* The value of a loss of z and, where asked for, its slope along each; ends the scope that was begun for them. */
+static double take_loss(struct nn *nn, struct nn_tensor *z, struct nn_tensor *loss, double *gradient)
+{
+    assert_int_equal(nn_rank(loss), 0);
+    const double value = nn_item(nn, loss);
+    if (gradient) {
+        nn_backward(nn, loss);
+        nn_to_f64(nn, nn_leaf_grad(nn, z), gradient, (size_t)nn_count(z));
+    }
+    nn_scope_end(nn);
+    return value;
+}
+
 static double balanced_of(struct nn *nn, const float *z, const float *wanted, const float *unwanted,
                           double *gradient)
 {
     nn_scope_begin(nn);
-    struct nn_tensor *x = leaf(nn, z), *loss = ws2_balanced_loss(nn, x, wanted, unwanted);
-    assert_int_equal(nn_rank(loss), 0);
-    const double value = nn_item(nn, loss);
-    nn_backward(nn, loss);
-    nn_to_f64(nn, nn_leaf_grad(nn, x), gradient, COUNT);
-    nn_scope_end(nn);
-    return value;
+    struct nn_tensor *x = leaf(nn, z);
+    return take_loss(nn, x, ws2_balanced_loss(nn, x, wanted, unwanted), gradient);
 }
 
 static void test_balanced_loss(void **state)
@@ -324,15 +332,7 @@ static double frames_of(struct nn *nn, const struct scene *s, double *gradient)
     nn_scope_begin(nn);
     struct nn_tensor *z = nn_from_f32(nn, ws2_shape_4(s->frames, 1, s->height, s->width), s->z);
     z = nn_requires_grad(nn, z, true);
-    struct nn_tensor *loss = ws2_frame_loss(nn, z, &frames);
-    assert_int_equal(nn_rank(loss), 0);
-    const double value = nn_item(nn, loss);
-    if (gradient) {
-        nn_backward(nn, loss);
-        nn_to_f64(nn, nn_leaf_grad(nn, z), gradient, (size_t)(s->frames * s->height * s->width));
-    }
-    nn_scope_end(nn);
-    return value;
+    return take_loss(nn, z, ws2_frame_loss(nn, z, &frames), gradient);
 }
 
 /* The golden logits, with items of the other camera laid beside. */
@@ -554,13 +554,8 @@ static double labels_of(struct nn *nn, const float *z, const uint8_t *keep, cons
                         double *gradient)
 {
     nn_scope_begin(nn);
-    struct nn_tensor *x = leaf(nn, z), *loss = ws2_labels_loss(nn, x, keep, label);
-    assert_int_equal(nn_rank(loss), 0);
-    const double value = nn_item(nn, loss);
-    nn_backward(nn, loss);
-    nn_to_f64(nn, nn_leaf_grad(nn, x), gradient, COUNT);
-    nn_scope_end(nn);
-    return value;
+    struct nn_tensor *x = leaf(nn, z);
+    return take_loss(nn, x, ws2_labels_loss(nn, x, keep, label), gradient);
 }
 
 static void test_labels_loss(void **state)

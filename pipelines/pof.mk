@@ -14,13 +14,9 @@
 # T3), of masks at the edges of instance masks (R, on a simulated belt N), and behind each its standard deviation over the
 # seeds.
 
-SHELL := bash
-.SHELLFLAGS := -eu -o pipefail -c
-.DELETE_ON_ERROR:
-.SUFFIXES:
-MAKEFLAGS += --no-print-directory
 SELF := $(lastword $(MAKEFILE_LIST))
 HERE := $(dir $(SELF))
+include $(HERE)strict.mk
 
 DATA ?=
 OUT ?=
@@ -49,7 +45,7 @@ run = $(MAKE) -f $(HERE)ws2.mk OUT=$(OUT)/seed-$1 DATA=$(or $(DATA),$(OUT)/seed-
 .PHONY: all methods ablation bias help
 all: methods ablation
 help:
-	@sed -n '2,/^$$/s/^# \{0,1\}//p' $(SELF)
+	@sed -n '1,/^$$/s/^# \{0,1\}//p' $(SELF)
 
 methods ablation bias: %: $(OUT)/%.tsv
 	@awk -F '\t' '{ for (i = 1; i <= NF; i++) printf "%-11s", $$i; print "" }' $<

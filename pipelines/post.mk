@@ -25,12 +25,8 @@
 #
 # `all` makes what is not marked otherwise. The table is OUT/post/METHOD.tsv: IoU in percent on frames before and after the sorter.
 
-SHELL := bash
-.SHELLFLAGS := -eu -o pipefail -c
-.DELETE_ON_ERROR:
-.SUFFIXES:
-MAKEFLAGS += --no-print-directory
 SELF := $(lastword $(MAKEFILE_LIST))
+include $(dir $(SELF))strict.mk
 
 OUT ?=
 WORK ?= $(OUT)
@@ -42,8 +38,6 @@ SCALES ?= 0.5,1,2
 JOBS ?= $(shell nproc)
 DEVICE ?= cpu
 ROWS ?= single multi level otsu crf crf-one walk walk+crf multi+sepl level+sepl crf+sepl walk+sepl walk+crf+sepl oracle
-export WS2_LEVEL := 3
-export GOMP_SPINCOUNT ?= 3000
 
 ifneq ($(filter-out help,$(or $(MAKECMDGOALS),all)),)
 $(if $(OUT),,$(error OUT is not set; it names the folder of results of ws2.mk))
@@ -65,7 +59,7 @@ MAPS := $(TRAINED:%=$(OUT)/post/$(METHOD)/maps/%.ws2)
 all: $(OUT)/post/$(METHOD).tsv
 	@awk -F '\t' '{ printf "%-16s", $$1; for (i = 2; i <= NF; i++) printf "%10s", $$i; print "" }' $<
 help:
-	@sed -n '2,/^$$/s/^# \{0,1\}//p' $(SELF)
+	@sed -n '1,/^$$/s/^# \{0,1\}//p' $(SELF)
 
 missing = $(strip $(foreach f,$1,$(if $(wildcard $f),,$f)))
 each = $(if $(call missing,$1),@mkdir -p $(OUT)/post; echo "$@: $(words $(call missing,$1)) files"; \
@@ -75,7 +69,6 @@ masks: $(LEARNT:%=$(OUT)/post/$(METHOD)/%.safetensors)
 	$(call each,$(FILES))
 maps:
 	$(call each,$(MAPS))
-, := ,
 
 # ---- affinities -----------------------------------------------------------------------------------------------
 

@@ -14,7 +14,7 @@
 #               round1    and a round of self-training: what ws2-seg-train does when nothing is asked for
 #               round2 round3   and more of them
 #               whole     round1 where one network judges the frames that it has learnt
-#               reach4 reach8 reach16   round1 with another reach
+#               reach4 reach8 reach16   round1 with another reach; that of belt.mk is 4
 #               flat      round1 with evened frames
 #               labels    the same network learning from the truth: a bound, not a result
 #             and of what is made of the probabilities of round1 afterwards:
@@ -28,13 +28,9 @@
 # beside what a mask of all items would have, what ws2-seg-train estimates without truth, and, in OUT/verdicts.txt, how often
 # its verdict was right: it should warn where the masks are no better than a mask of all items.
 
-SHELL := bash
-.SHELLFLAGS := -eu -o pipefail -c
-.DELETE_ON_ERROR:
-.SUFFIXES:
-MAKEFLAGS += --no-print-directory
 SELF := $(lastword $(MAKEFILE_LIST))
 HERE := $(dir $(SELF))
+include $(HERE)strict.mk
 include $(HERE)belt.mk
 
 OUT ?=
@@ -42,14 +38,12 @@ SEEDS ?= 1 2 3
 PU ?= $(BELT_PU)
 JOBS ?= $(shell nproc)
 THREADS ?= $(shell nproc)
-ABLATION ?= taken mixture beside frames round1 round2 round3 whole reach4 reach8 reach16 flat labels mirror vote track three
+ABLATION ?= taken mixture beside frames round1 round2 round3 whole reach8 reach16 flat labels mirror vote track three
 STRESS ?= unwanted_0.05 unwanted_0.1 unwanted_0.2 unwanted_0.4 unwanted_0.6 miss_0 miss_0.1 miss_0.3 \
   camera-difference_none camera-difference_mild camera-difference_strong camera-difference_strong+flat \
   density_2 density_9 density_crowded clips_4 clips_12 clips_24 clips_48
 SYNTH ?= $(BELT) --clips 48
 PU_STRESS ?= $(PU)
-export WS2_LEVEL := 3
-export GOMP_SPINCOUNT ?= 3000
 
 ifneq ($(filter-out help,$(or $(MAKECMDGOALS),all)),)
 $(if $(OUT),,$(error OUT is not set; it names the folder for results))
@@ -59,7 +53,7 @@ endif
 .NOTPARALLEL:
 all: ablation stress
 help:
-	@sed -n '2,/^$$/s/^# \{0,1\}//p' $(SELF)
+	@sed -n '1,/^$$/s/^# \{0,1\}//p' $(SELF)
 ablation stress: %: $(OUT)/%.tsv
 	@awk -F '\t' '{ for (i = 1; i <= NF; i++) printf (i == 1 ? "%-30s" : "%-13s"), $$i; print "" }' $<
 	@[ $@ = ablation ] || cat $(OUT)/verdicts.txt
@@ -112,13 +106,15 @@ $(call belt,$1)/$2.row: $(call belt,$1)/data/ws2-synth.txt
 endef
 $(foreach s,$(SEEDS),$(foreach a,$(NETWORKS),$(eval $(call network,$s,$a))))
 
-# The bound: the truth beside the frames, which only a simulated belt has.
+# The bound: the truth beside the frames, which only a simulated belt has; size and batch are those of the other rows.
+of_network = $(patsubst $1=%,%,$(filter $1=%,$(BELT_NETWORK)))
+NETWORK := --size $(call of_network,SIZE) --batch $(call of_network,BATCH)
 define supervised
 $(call belt,$1)/labels.row: $(call belt,$1)/round1.row
 	@echo "seed $1: labels"; mkdir -p $$(basename $$@)
 	@cd $(call belt,$1)/bgmask; for f in training/*/*.ws2 validation/*/*.ws2; do mkdir -p ../truth/$$$$(dirname $$$$f); \
 	  ws2-merge -o ../truth/$$$$f $$$$f <(ws2-synth -q $(BELT) --seed $1 --clip $$$${f%.ws2} --tensors truth); done
-	@$$(call timed,ws2-seg-train --method labels -j $(THREADS) --size 128 --seed $1 $(PU) -o $$(basename $$@)/labels.safetensors \
+	@$$(call timed,ws2-seg-train --method labels -j $(THREADS) $(NETWORK) --seed $1 $(PU) -o $$(basename $$@)/labels.safetensors \
 	  $$$$(printf -- '--validation %s ' $(call belt,$1)/truth/validation/*/*.ws2) $(call belt,$1)/truth/training/*/*.ws2,$$(basename $$@)/seconds)
 	@ws2-seg -j $(THREADS) -w $$(basename $$@)/labels.safetensors $(call belt,$1)/bgmask/test/*/*.ws2 | ws2-iou --centre --by-seq --mask mask >$$(basename $$@)/iou.tsv
 	@{ printf labels; $$(call both,$$(basename $$@)/iou.tsv); printf '\t'; cat $$(basename $$@)/seconds; } >$$@.part; mv $$@.part $$@
@@ -130,10 +126,10 @@ of = $(call belt,$1)/$2/test/*/*.ws2
 seg = ws2-seg -j $(THREADS) $2 -w $(call belt,$1)/round1/train/pu.safetensors $(call of,$1,bgmask)
 moving = ws2-merge <($(call seg,$1)) <(ws2-cat --segments $(call of,$1,flow))
 threshold = $$(awk -F '\t' 'END { print $$3 }' $(call belt,$1)/round1/train/pu.tsv)
-vote = ws2-vote -j $(THREADS) --mask mask --threshold $(call threshold,$1)
+vote = ws2-vote -j $(THREADS) --mask mask
 later.mirror = $(call seg,$1,--tta)
-later.vote = ws2-merge <($(call seg,$1)) <(ws2-cat --segments $(call of,$1,sam)) | $(call vote,$1)
-later.track = $(moving) | $(call vote,$1) --by track
+later.vote = ws2-merge <($(call seg,$1)) <(ws2-cat --segments $(call of,$1,sam)) | $(vote)
+later.track = $(moving) | $(vote) --by track
 later.three = $(moving) | ws2-fuse -j $(THREADS) -k 1 | ws2-coarse --in prob --absolute --threshold $(call threshold,$1) --out fused | \
   ws2-pick --drop mask --rename fused=mask
 define afterwards
@@ -154,7 +150,8 @@ $(OUT)/ablation.tsv: $(SEEDS:%=$(OUT)/ablation/seed-%.tsv)
 factor = $(firstword $(subst _, ,$1))
 setting = $(patsubst %+flat,%,$(lastword $(subst _, ,$1)))
 folder = $(OUT)/stress/$1/seed-$2
-# The numbers of a belt that ws2-seg-train would not learn from: crowded ones may have more on them after the sorter.
+# The numbers of a belt that ws2-seg-train would not learn from, since more seems to lie on it after the sorter, as on crowded
+# ones. Any other failure ends the run.
 NOTHING := -\t-\t-\t-\t-\t-\t-\t-\t-\t-\t-\t-\t-\t-\t-
 # What is known without truth of the last round, and the pictures that all rounds learnt from.
 known = awk -F '\t' 'NR > 1 { images += $$10; for (i = 1; i <= NF; i++) last[i] = $$i } \
@@ -164,11 +161,12 @@ $(call folder,$1,$2).row:
 	@echo "seed $2: $1"; mkdir -p $$(basename $$@)/data
 	@ws2-synth -q --dataset $$(basename $$@)/data $(SYNTH) --$(call factor,$1) $(call setting,$1) --seed $2 -j $(JOBS)
 	@$$(call pu,bgmask,$$(basename $$@),$$(basename $$@),$2) >/dev/null
-	@if $$(call timed,$$(call pu,train,$$(basename $$@),$$(basename $$@),$2,$(PU_STRESS),$(findstring flat,$1)),$$(basename $$@)/seconds); then \
+	@if { $$(call timed,$$(call pu,train,$$(basename $$@),$$(basename $$@),$2,$(PU_STRESS),$(findstring flat,$1)),$$(basename $$@)/seconds); } 2>$$(basename $$@)/said; then \
+	  cat $$(basename $$@)/said >&2; \
 	  $$(call pu,$$(basename $$@)/iou/pu.coarse.tsv $$(basename $$@)/iou/foreground.tsv,$$(basename $$@),$$(basename $$@),$2,$(PU_STRESS),$(findstring flat,$1)); \
 	  { printf '%s' '$1'; $$(call both,$$(basename $$@)/iou/pu.coarse.tsv); $$(call scores,before) $$(basename $$@)/iou/foreground.tsv; printf '\t'; \
 	    $$(known) $$(basename $$@)/train/pu.tsv; cat $$(basename $$@)/seconds; } >$$@.part; \
-	else printf '%s\t$(NOTHING)\trefused\t-\n' '$1' >$$@.part; fi; mv $$@.part $$@
+	else cat $$(basename $$@)/said >&2; grep -q 'have the cameras been swapped' $$(basename $$@)/said; printf '%s\t$(NOTHING)\trefused\t-\n' '$1' >$$@.part; fi; mv $$@.part $$@
 	@rm -rf $$(basename $$@)/{data,read,bgmask,cam,coarse}
 endef
 $(foreach s,$(SEEDS),$(foreach c,$(STRESS),$(eval $(call stressed,$c,$s))))

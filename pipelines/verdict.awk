@@ -2,8 +2,7 @@
 # where its masks before the sorter are no better than a mask of all items (pooled IoU); there it should warn.
 FNR == 1 {
     for (i = 1; i <= NF; i++)
-        if (!($i in column) || FILENAME == ARGV[1])
-            column[$i] = i
+        column[$i] = i
     next
 }
 $column["verdict"] == "refused" {

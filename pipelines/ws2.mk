@@ -41,7 +41,7 @@
 # of five frames, C3 and T3 of three. F are the masks C where something lies on the belt (ws2-coarse --within fg).
 # Of pu, C are the masks where pixels are unwanted above the threshold that was found without truth, T those above 1/2; C3 and
 # T3 the same of probabilities merged over three frames. They lie on the belt as they are, so F is C. R are votes of the pixels of
-# each region (ws2-vote), at the threshold of C.
+# each region (ws2-vote) at the same threshold.
 # R are the masks C brought to the edges of instance masks by the SEPL merge (WS2, section 4). N are the true items that are
 # coarse by more than half, which is the most that a merge can make of C; what lies in no true mask is belt.
 # `pseudo` writes the masks R of the training frames before the sorter, in the authors' layout, for a segmentation network:
@@ -49,12 +49,8 @@
 # `bias` prints the accuracy of a classifier with and without background (POF-CAM, table 3).
 # Paths must not contain spaces.
 
-SHELL := bash
-.SHELLFLAGS := -eu -o pipefail -c
-.DELETE_ON_ERROR:
-.SUFFIXES:
-MAKEFLAGS += --no-print-directory
 SELF := $(lastword $(MAKEFILE_LIST))
+include $(dir $(SELF))strict.mk
 
 DATA ?=
 OUT ?=
@@ -87,12 +83,8 @@ THREADS ?= $(shell nproc)
 DEVICE ?= cpu
 SEED ?= 42
 TRAIN_OPTIONS ?=
-, := ,
 SETTINGS := DATA OUT WORK METHODS SIZE BACKBONE STRIDE FILL CLASSES RECIPE PU FLAT FLOW INIT EPOCHS BATCH SCALES MERGE LEVEL WITHIN SAM REFINE TRUTH_N PICTURE BEFORE AFTER \
             THREADS DEVICE SEED TRAIN_OPTIONS
-export WS2_LEVEL := 3
-# Threads that wait for each other in a busy loop take the processor from those that work.
-export GOMP_SPINCOUNT ?= 3000
 
 ifneq ($(filter-out help clean,$(or $(MAKECMDGOALS),all)),)
 $(if $(DATA),,$(error DATA is not set; it names the folder with train_val_dataset and test_set))
@@ -146,7 +138,7 @@ NETWORK := $(sort $(foreach m,$(METHODS),$(call network,$m)))
 TRUTH := $(wildcard $(DATA)/test_set/masks)
 all: $(if $(TRUTH),$(OUT)/table.tsv,refine) picture
 help:
-	@sed -n '2,/^$$/s/^# \{0,1\}//p' $(SELF)
+	@sed -n '1,/^$$/s/^# \{0,1\}//p' $(SELF)
 
 # One job for each file of $1 that is missing: GNU parallel starts make for it.
 missing = $(strip $(foreach f,$1,$(if $(wildcard $f),,$f)))
@@ -300,7 +292,7 @@ $(OUT)/refined/%.ws2:
 $(OUT)/refined/pu/%.ws2:
 	@mkdir -p $(@D)
 	@ws2-merge $(OUT)/cam/pu/$*.ws2 $(WORK)/sam/$*.ws2 $(if $(call known,pu/$*),<($(call known,pu/$*) | ws2-pick --keep ids)) | \
-	  ws2-vote --in cam --mask refined --threshold $(chosen) | \
+	  ws2-vote --in cam --mask refined | \
 	  $(if $(call known,pu/$*),ws2-sam-refine --rule max_iou --instances ids --out refined.true |) \
 	  ws2-pick --keep refined$(if $(filter test/%,$*),$(if $(TRUTH),$(,)truth)$(if $(TRUTH_N),$(,)refined.true)) -o $@.part
 	$(finish)

@@ -13,6 +13,8 @@ import torch
 import torch.nn.functional as F
 import torchvision
 
+from precisions import precisions
+
 SIZE, BATCH, FRAMES = (int(os.environ.get(k, v)) for k, v in (("SIZE", "128"), ("BATCH", "8"), ("FRAMES", "64")))
 BACKBONE, STRIDE = os.environ.get("BACKBONE", "resnet18"), int(os.environ.get("STRIDE", "16"))
 LAYOUT = getattr(torch, {"contiguous": "contiguous_format"}.get(os.environ.get("LAYOUT"), "channels_last"))
@@ -91,12 +93,6 @@ def run(name, maps_of, precision, kernel="bilinear"):
             batch(frames[i : i + BATCH])
         seconds = time.perf_counter() - began
     print(f"cam {name} {precision}\t{FRAMES / seconds:.3f}\timages/s")
-
-
-def precisions():
-    with open("/proc/cpuinfo") as file:
-        flags = next((line.split() for line in file if line.startswith("flags")), [])
-    return ("f32", "bf16") if {"avx512_bf16", "amx_bf16"} & set(flags) else ("f32",)
 
 
 for precision in precisions():

@@ -15,6 +15,8 @@ import torch
 import torch.nn.functional as F
 import torchvision
 
+from precisions import precisions
+
 SIZE, BATCH, STEPS = (int(os.environ.get(k, v)) for k, v in (("SIZE", "128"), ("BATCH", "16"), ("STEPS", "12")))
 FRAMES, PICTURE = (int(os.environ.get(k, v)) for k, v in (("FRAMES", "48"), ("PICTURE", "512")))
 BACKBONE, REACHES = os.environ.get("BACKBONE", "resnet18"), os.environ.get("REACHES", "8 4").split()
@@ -162,12 +164,6 @@ def mark(reach, precision):
             one(i)
         seconds = time.perf_counter() - began
     print(f"ws2-seg {PICTURE}x{PICTURE}, reach {reach} {precision} (camera: 12)\t{FRAMES / seconds:.3f}\timages/s")
-
-
-def precisions():
-    with open("/proc/cpuinfo") as file:
-        flags = next((line.split() for line in file if line.startswith("flags")), [])
-    return ("f32", "bf16") if {"avx512_bf16", "amx_bf16"} & set(flags) else ("f32",)
 
 
 torch.manual_seed(0)

@@ -15,6 +15,8 @@ import torch.nn.functional as F
 import torchvision
 from PIL import Image
 
+from precisions import precisions
+
 SIZE, BATCH, STEPS = (int(os.environ.get(k, v)) for k, v in (("SIZE", "128"), ("BATCH", "16"), ("STEPS", "12")))
 BACKBONE, STRIDE = os.environ.get("BACKBONE", "resnet18"), int(os.environ.get("STRIDE", "16"))
 LAYOUT = getattr(torch, {"contiguous": "contiguous_format"}.get(os.environ.get("LAYOUT"), "channels_last"))
@@ -133,12 +135,6 @@ def run(name, net, loss_of, precision):
     rate = STEPS * BATCH / (time.perf_counter() - began)
     print(f"train {name} {precision}\t{rate:.3f}\timages/s")
     return rate
-
-
-def precisions():
-    with open("/proc/cpuinfo") as file:
-        flags = next((line.split() for line in file if line.startswith("flags")), [])
-    return ("f32", "bf16") if {"avx512_bf16", "amx_bf16"} & set(flags) else ("f32",)
 
 
 torch.manual_seed(0)

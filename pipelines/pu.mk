@@ -6,6 +6,8 @@
 #   OUT       where results go; a rerun does only what is missing
 #   SEEDS     1 2 3
 #   PU        options of ws2-seg-train that all rows share, those of belt.mk
+#   ITEMS     pictures of real items to lay on the belts instead of drawn ones, as `ws2-synth --items` wants them
+#   METHODS   rows of OUT/methods.tsv, methods of ws2.mk
 #   ABLATION  rows of OUT/ablation.tsv:
 #               taken     before the sorter all is taken for unwanted: no correction, no rounds, nothing of what follows
 #               mixture   positive-unlabelled, as Kiryo et al. have it for pictures
@@ -24,7 +26,8 @@
 #   SYNTH     options of the belts of STRESS;  PU_STRESS  options of ws2-seg-train for them
 #   JOBS      sequences at a time;  THREADS of the training
 #
-# Targets: `ablation`, `stress`, `all`. IoU in percent, mean over frames and pooled, before the sorter and after it; of stress
+# Targets: `methods`, `ablation`, `stress`, `all`. IoU in percent; of methods the columns of ws2.mk (C as they are, F cut to what lies
+# on the belt, R refined); of the others the mean over frames and pooled, before the sorter and after it; of stress
 # beside what a mask of all items would have, what ws2-seg-train estimates without truth, and, in OUT/verdicts.txt, how often
 # its verdict was right: it should warn where the masks are no better than a mask of all items.
 
@@ -36,6 +39,8 @@ include $(HERE)belt.mk
 OUT ?=
 SEEDS ?= 1 2 3
 PU ?= $(BELT_PU)
+ITEMS ?=
+METHODS ?= gradcam puzzle pof pu
 JOBS ?= $(shell nproc)
 THREADS ?= $(shell nproc)
 ABLATION ?= taken mixture beside frames round1 round2 round3 whole reach8 reach16 flat labels mirror vote track three
@@ -43,20 +48,21 @@ STRESS ?= unwanted_0.05 unwanted_0.1 unwanted_0.2 unwanted_0.4 unwanted_0.6 miss
   camera-difference_none camera-difference_mild camera-difference_strong camera-difference_strong+flat \
   density_2 density_9 density_crowded clips_4 clips_12 clips_24 clips_48
 SYNTH ?= $(BELT) --clips 48
+PICTURES := $(addprefix --items ,$(ITEMS))
 PU_STRESS ?= $(PU)
 
 ifneq ($(filter-out help,$(or $(MAKECMDGOALS),all)),)
 $(if $(OUT),,$(error OUT is not set; it names the folder for results))
 endif
 
-.PHONY: all ablation stress help
+.PHONY: all methods ablation stress help
 .NOTPARALLEL:
-all: ablation stress
+all: methods ablation stress
 help:
 	@sed -n '1,/^$$/s/^# \{0,1\}//p' $(SELF)
-ablation stress: %: $(OUT)/%.tsv
+methods ablation stress: %: $(OUT)/%.tsv
 	@awk -F '\t' '{ for (i = 1; i <= NF; i++) printf (i == 1 ? "%-30s" : "%-13s"), $$i; print "" }' $<
-	@[ $@ = ablation ] || cat $(OUT)/verdicts.txt
+	@[ $@ != stress ] || cat $(OUT)/verdicts.txt
 
 # ws2.mk with pu alone: $1 target, $2 folder of frames and masks, $3 of results, $4 seed, $5 options of ws2-seg-train, $6 FLAT.
 pu = $(MAKE) -f $(HERE)ws2.mk $1 DATA=$2/data WORK=$2 OUT=$3 SEED=$4 METHODS=pu JOBS=$(JOBS) THREADS=$(THREADS) $(BELT_NETWORK) \
@@ -68,6 +74,26 @@ scores = awk -F '\t' -v role=$1 'NR == 1 { for (i = 1; i <= NF; i++) c[$$i] = i;
   printf "\t%s\t%s\t%s", $$c["iou"], $$c["pooled"], $$c["recall"] }'
 both = $(call scores,before) $1; $(call scores,after) $1
 HEADS := before\tpooled\trecall\tafter\tpooled\trecall
+
+# ---- a belt for each seed, and all methods on it ------------------------------------------------------------------
+
+belt = $(OUT)/belt/seed-$1
+define one_belt
+$(call belt,$1)/data/ws2-synth.txt:
+	@mkdir -p $$(@D)
+	@ws2-synth -q --dataset $$(@D) $(BELT) $(PICTURES) --seed $1 -j $(JOBS)
+$(call belt,$1)/methods/table.tsv: $(call belt,$1)/data/ws2-synth.txt
+	@$$(MAKE) -f $(HERE)ws2.mk $$@ DATA=$(call belt,$1)/data WORK=$(call belt,$1) OUT=$$(@D) SEED=$1 METHODS='$(METHODS)' PU='$(PU)' RECIPE=pof \
+	  TRAIN_OPTIONS=--centres JOBS=$(JOBS) THREADS=$(THREADS) $(BELT_NETWORK) TRUTH_N='ws2-synth -q $(BELT) $(PICTURES) --seed $1 --clip test/SEQ --tensors ids'
+$(call belt,$1)/ablation.tsv: $(ABLATION:%=$(call belt,$1)/%.row)
+	@{ printf 'row\t$(HEADS)\tseconds\n'; cat $$^; } >$$@.part; mv $$@.part $$@
+endef
+$(foreach s,$(SEEDS),$(eval $(call one_belt,$s)))
+
+$(OUT)/methods.tsv: $(foreach s,$(SEEDS),$(call belt,$s)/methods/table.tsv)
+	@awk -F '\t' -v keys=1 -v only='^[CFR]_' -f $(HERE)spread.awk $^ >$@.part; mv $@.part $@
+$(OUT)/ablation.tsv: $(foreach s,$(SEEDS),$(call belt,$s)/ablation.tsv)
+	@awk -F '\t' -v keys=1 -f $(HERE)spread.awk $^ >$@.part; mv $@.part $@
 
 # ---- parts ----------------------------------------------------------------------------------------------------
 
@@ -84,16 +110,6 @@ options.reach8 := --rounds 1 --reach 8
 options.reach16 := --rounds 1 --reach 16
 options.flat := --rounds 1
 NETWORKS := taken mixture beside frames round1 round2 round3 whole reach4 reach8 reach16 flat
-
-belt = $(OUT)/ablation/seed-$1
-define one_belt
-$(call belt,$1)/data/ws2-synth.txt:
-	@mkdir -p $$(@D)
-	@ws2-synth -q --dataset $$(@D) $(BELT) --seed $1 -j $(JOBS)
-$(call belt,$1).tsv: $(ABLATION:%=$(call belt,$1)/%.row)
-	@{ printf 'row\t$(HEADS)\tseconds\n'; cat $$^; } >$$@.part; mv $$@.part $$@
-endef
-$(foreach s,$(SEEDS),$(eval $(call one_belt,$s)))
 
 # A network of its own.
 define network
@@ -113,7 +129,7 @@ define supervised
 $(call belt,$1)/labels.row: $(call belt,$1)/round1.row
 	@echo "seed $1: labels"; mkdir -p $$(basename $$@)
 	@cd $(call belt,$1)/bgmask; for f in training/*/*.ws2 validation/*/*.ws2; do mkdir -p ../truth/$$$$(dirname $$$$f); \
-	  ws2-merge -o ../truth/$$$$f $$$$f <(ws2-synth -q $(BELT) --seed $1 --clip $$$${f%.ws2} --tensors truth); done
+	  ws2-merge -o ../truth/$$$$f $$$$f <(ws2-synth -q $(BELT) $(PICTURES) --seed $1 --clip $$$${f%.ws2} --tensors truth); done
 	@$$(call timed,ws2-seg-train --method labels -j $(THREADS) $(NETWORK) --seed $1 $(PU) -o $$(basename $$@)/labels.safetensors \
 	  $$$$(printf -- '--validation %s ' $(call belt,$1)/truth/validation/*/*.ws2) $(call belt,$1)/truth/training/*/*.ws2,$$(basename $$@)/seconds)
 	@ws2-seg -j $(THREADS) -w $$(basename $$@)/labels.safetensors $(call belt,$1)/bgmask/test/*/*.ws2 | ws2-iou --centre --by-seq --mask mask >$$(basename $$@)/iou.tsv
@@ -141,9 +157,6 @@ $(call belt,$1)/$2.row: $(call belt,$1)/round1.row
 endef
 $(foreach s,$(SEEDS),$(foreach a,mirror vote track three,$(eval $(call afterwards,$s,$a))))
 
-$(OUT)/ablation.tsv: $(SEEDS:%=$(OUT)/ablation/seed-%.tsv)
-	@awk -F '\t' -v keys=1 -f $(HERE)spread.awk $^ >$@.part; mv $@.part $@
-
 # ---- where it stops working -----------------------------------------------------------------------------------
 
 # FACTOR_VALUE or FACTOR_VALUE+flat
@@ -159,7 +172,7 @@ known = awk -F '\t' 'NR > 1 { images += $$10; for (i = 1; i <= NF; i++) last[i] 
 define stressed
 $(call folder,$1,$2).row:
 	@echo "seed $2: $1"; mkdir -p $$(basename $$@)/data
-	@ws2-synth -q --dataset $$(basename $$@)/data $(SYNTH) --$(call factor,$1) $(call setting,$1) --seed $2 -j $(JOBS)
+	@ws2-synth -q --dataset $$(basename $$@)/data $(SYNTH) $(PICTURES) --$(call factor,$1) $(call setting,$1) --seed $2 -j $(JOBS)
 	@$$(call pu,bgmask,$$(basename $$@),$$(basename $$@),$2) >/dev/null
 	@if { $$(call timed,$$(call pu,train,$$(basename $$@),$$(basename $$@),$2,$(PU_STRESS),$(findstring flat,$1)),$$(basename $$@)/seconds); } 2>$$(basename $$@)/said; then \
 	  cat $$(basename $$@)/said >&2; \

@@ -10,4 +10,4 @@
 BELT := --preset clear --size 128 --speed 0.15 --scale 2 --density 5 --hue 0 --clear 0 --print 1 --rolling 1 --sliding 0.4 \
   --frames 5 --test-frames 8 --clips 128 --val-clips 16 --test-clips 8
 BELT_NETWORK := SIZE=128 BACKBONE=resnet18 STRIDE=16 FILL=belt SCALES=1,2,4 BATCH=16 EPOCHS=8 INIT=none
-BELT_PU := --reach 4 --epochs 8
+BELT_PU := --reach 4 --epochs 8 --form plain --frames 0 --rounds 0

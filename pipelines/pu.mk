@@ -9,20 +9,19 @@
 #   ITEMS     pictures of real items to lay on the belts instead of drawn ones, as `ws2-synth --items` wants them
 #   METHODS   rows of OUT/methods.tsv, methods of ws2.mk
 #   ABLATION  rows of OUT/ablation.tsv:
-#               taken     before the sorter all is taken for unwanted: no correction, no rounds, nothing of what follows
-#               mixture   positive-unlabelled, as Kiryo et al. have it for pictures
-#               beside    the same with items of the other camera laid beside
-#               frames    the same with the frames' own loss
-#               round1    and a round of self-training: what ws2-seg-train does when nothing is asked for
-#               round2 round3   and more of them
-#               whole     round1 where one network judges the frames that it has learnt
-#               reach4 reach8 reach16   round1 with another reach; that of belt.mk is 4
-#               flat      round1 with evened frames
+#               taken     before the sorter all is taken for unwanted, after it for wanted, and nothing of what follows
+#               beside    the same with items of the other camera laid beside: what BELT_PU has, and what the next ones change
+#               frames    with the frames' own loss;  round1 round2   with rounds of self-training
+#               reach8 reach16   with a larger reach;  flat   with evened frames
+#               mixture   positive-unlabelled as Kiryo et al. have it for pictures, and nothing else
+#               mixture-beside mixture-frames mixture-round1 mixture-round2 mixture-round3   and in turn with all of that: mixture-round1
+#                         is what ws2-seg-train does when nothing is asked for
+#               mixture-whole   mixture-round1 where one network judges the frames that it has learnt
 #               labels    the same network learning from the truth: a bound, not a result
-#             and of what is made of the probabilities of round1 afterwards:
+#             and of what is made of the probabilities of beside afterwards:
 #               mirror    mean over the frame and its mirror images;  vote  in regions;  track  along tracks;  three  frames merged
 #   STRESS    rows of OUT/stress.tsv, FACTOR_VALUE, an option of ws2-synth each, with +flat for evened frames; `clips` are those
-#             of either camera
+#             of either camera; clips_48 is SYNTH as it is: 40 % unwanted, the sorter misses 5 %, cameras differ mildly
 #   SYNTH     options of the belts of STRESS;  PU_STRESS  options of ws2-seg-train for them
 #   JOBS      sequences at a time;  THREADS of the training
 #
@@ -43,9 +42,10 @@ ITEMS ?=
 METHODS ?= gradcam puzzle pof pu
 JOBS ?= $(shell nproc)
 THREADS ?= $(shell nproc)
-ABLATION ?= taken mixture beside frames round1 round2 round3 whole reach8 reach16 flat labels mirror vote track three
-STRESS ?= unwanted_0.05 unwanted_0.1 unwanted_0.2 unwanted_0.4 unwanted_0.6 miss_0 miss_0.1 miss_0.3 \
-  camera-difference_none camera-difference_mild camera-difference_strong camera-difference_strong+flat \
+ABLATION ?= taken beside frames round1 round2 reach8 reach16 flat mixture mixture-beside mixture-frames mixture-round1 mixture-round2 \
+  mixture-round3 mixture-whole labels mirror vote track three
+STRESS ?= unwanted_0.05 unwanted_0.1 unwanted_0.2 unwanted_0.6 miss_0 miss_0.1 miss_0.3 \
+  camera-difference_none camera-difference_strong camera-difference_strong+flat \
   density_2 density_9 density_crowded clips_4 clips_12 clips_24 clips_48
 SYNTH ?= $(BELT) --clips 48
 PICTURES := $(addprefix --items ,$(ITEMS))
@@ -97,19 +97,24 @@ $(OUT)/ablation.tsv: $(foreach s,$(SEEDS),$(call belt,$s)/ablation.tsv)
 
 # ---- parts ----------------------------------------------------------------------------------------------------
 
-options.taken := --form plain --paste 0 --frames 0 --rounds 0
-options.mixture := --paste 0 --frames 0 --rounds 0
-options.beside := --frames 0 --rounds 0
-options.frames := --rounds 0
-options.round1 := --rounds 1
-options.round2 := --rounds 2
-options.round3 := --rounds 3
-options.whole := --rounds 1 --halves no
-options.reach4 := --rounds 1 --reach 4
-options.reach8 := --rounds 1 --reach 8
-options.reach16 := --rounds 1 --reach 16
-options.flat := --rounds 1
-NETWORKS := taken mixture beside frames round1 round2 round3 whole reach4 reach8 reach16 flat
+beside := --form plain --paste 0.5 --frames 0 --rounds 0
+options.taken := $(beside) --paste 0
+options.beside := $(beside)
+options.frames := $(beside) --frames 1
+options.round1 := $(beside) --rounds 1
+options.round2 := $(beside) --rounds 2
+options.reach8 := $(beside) --reach 8
+options.reach16 := $(beside) --reach 16
+options.flat := $(beside)
+mixture := --form absolute --paste 0.5 --frames 1
+options.mixture := $(mixture) --paste 0 --frames 0 --rounds 0
+options.mixture-beside := $(mixture) --frames 0 --rounds 0
+options.mixture-frames := $(mixture) --rounds 0
+options.mixture-round1 := $(mixture) --rounds 1
+options.mixture-round2 := $(mixture) --rounds 2
+options.mixture-round3 := $(mixture) --rounds 3
+options.mixture-whole := $(mixture) --rounds 1 --halves no
+NETWORKS := $(patsubst options.%,%,$(filter options.%,$(.VARIABLES)))
 
 # A network of its own.
 define network
@@ -126,7 +131,7 @@ $(foreach s,$(SEEDS),$(foreach a,$(NETWORKS),$(eval $(call network,$s,$a))))
 of_network = $(patsubst $1=%,%,$(filter $1=%,$(BELT_NETWORK)))
 NETWORK := --size $(call of_network,SIZE) --batch $(call of_network,BATCH)
 define supervised
-$(call belt,$1)/labels.row: $(call belt,$1)/round1.row
+$(call belt,$1)/labels.row: $(call belt,$1)/beside.row
 	@echo "seed $1: labels"; mkdir -p $$(basename $$@)
 	@cd $(call belt,$1)/bgmask; for f in training/*/*.ws2 validation/*/*.ws2; do mkdir -p ../truth/$$$$(dirname $$$$f); \
 	  ws2-merge -o ../truth/$$$$f $$$$f <(ws2-synth -q $(BELT) $(PICTURES) --seed $1 --clip $$$${f%.ws2} --tensors truth); done
@@ -137,11 +142,11 @@ $(call belt,$1)/labels.row: $(call belt,$1)/round1.row
 endef
 $(foreach s,$(SEEDS),$(eval $(call supervised,$s)))
 
-# What is made of the probabilities of round1, at the threshold of its weights. $1 seed.
+# What is made of the probabilities of beside, at the threshold of its weights. $1 seed.
 of = $(call belt,$1)/$2/test/*/*.ws2
-seg = ws2-seg -j $(THREADS) $2 -w $(call belt,$1)/round1/train/pu.safetensors $(call of,$1,bgmask)
+seg = ws2-seg -j $(THREADS) $2 -w $(call belt,$1)/beside/train/pu.safetensors $(call of,$1,bgmask)
 moving = ws2-merge <($(call seg,$1)) <(ws2-cat --segments $(call of,$1,flow))
-threshold = $$(awk -F '\t' 'END { print $$3 }' $(call belt,$1)/round1/train/pu.tsv)
+threshold = $$(awk -F '\t' 'END { print $$3 }' $(call belt,$1)/beside/train/pu.tsv)
 vote = ws2-vote -j $(THREADS) --mask mask
 later.mirror = $(call seg,$1,--tta)
 later.vote = ws2-merge <($(call seg,$1)) <(ws2-cat --segments $(call of,$1,sam)) | $(vote)
@@ -149,9 +154,9 @@ later.track = $(moving) | $(vote) --by track
 later.three = $(moving) | ws2-fuse -j $(THREADS) -k 1 | ws2-coarse --in prob --absolute --threshold $(call threshold,$1) --out fused | \
   ws2-pick --drop mask --rename fused=mask
 define afterwards
-$(call belt,$1)/$2.row: $(call belt,$1)/round1.row
+$(call belt,$1)/$2.row: $(call belt,$1)/beside.row
 	@echo "seed $1: $2"; mkdir -p $$(basename $$@)
-	@$$(call pu,flow sam,$(call belt,$1),$(call belt,$1)/round1,$1) >/dev/null
+	@$$(call pu,flow sam,$(call belt,$1),$(call belt,$1)/beside,$1) >/dev/null
 	@$$(call later.$2,$1) | ws2-iou --centre --by-seq --mask mask >$$(basename $$@)/iou.tsv
 	@{ printf $2; $$(call both,$$(basename $$@)/iou.tsv); printf '\t-\n'; } >$$@.part; mv $$@.part $$@
 endef

@@ -25,13 +25,12 @@ static struct {
        .size = 512,
        .batch = 16,
        .epochs = 4,
-       .rounds = 1,
        .low = NAN,
        .high = NAN,
-       .frames = 1,
        .top = 0.2,
        .paste = 0.5,
        .labels = "truth",
+       .form = WS2_PU_PLAIN,
        .pu = {.gamma = 1},
        .light = {0.05, 0.1, 0.03},
        .rates = {.lr = NAN, .momentum = NAN, .weight_decay = NAN},
@@ -58,7 +57,7 @@ static const struct ws2_option options[] = {
     {"frames", 0, WS2_OPT_REAL, &o.frames, "X", "weight of the frames' own loss", 0, 0, 100},
     {"top", 0, WS2_OPT_REAL, &o.top, "X", "share of a frame's item pixels that it looks at", 0, 0, 1},
     {"paste", 0, WS2_OPT_REAL, &o.paste, "X", "share of frames with items of another one beside", 0, 0, 1},
-    {"form", 0, WS2_OPT_CHOICE, &o.form, "absolute|kiryo|plain", "of the loss of a mixture", 0, 0, 0},
+    {"form", 0, WS2_OPT_CHOICE, &o.form, "absolute|kiryo|plain", "of the first loss", 0, 0, 0},
     {"beta", 0, WS2_OPT_REAL, &o.pu.beta, "X", "kiryo: how negative it may get", 0, 0, 100},
     {"gamma", 0, WS2_OPT_REAL, &o.pu.gamma, "X", "kiryo: length of the step back", 0, 0, 100},
     {"backbone", 0, WS2_OPT_CHOICE, &o.backbone, "resnet18|resnet34|resnet50", "network", 0, 0, 0},
@@ -89,7 +88,7 @@ static const struct ws2_program program = {
     .summary = "learn which pixels are unwanted from frames before and after the sorter",
     .reads = "rgb:u8[h,w,3] fg:u8[h,w]",
     .examples = "  ws2-seg-train -o pu.safetensors *.fg.ws2\n"
-                "  ws2-seg-train --rounds 2 --prior 0.6 --figures pu.tsv -o pu.safetensors *.fg.ws2",
+                "  ws2-seg-train --prior 0.6 --figures pu.tsv -o pu.safetensors *.fg.ws2",
     .takes = WS2_TAKES_OPERANDS | WS2_TAKES_THREADS | WS2_TAKES_SEED | WS2_TAKES_DEVICE | WS2_TAKES_PROGRESS,
     .options = options};
 

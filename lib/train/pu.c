@@ -328,7 +328,7 @@ const char *ws2_pu_verdict(const struct ws2_pu_figures *figures)
     if (figures->false_positives > WS2_PU_CLEAN)
         return "wanted items after the sorter are marked as well: try more epochs or more clips";
     if (figures->recall < WS2_PU_LITTLE)
-        return "little is found: try more epochs or more clips";
+        return "little is found: the sorter misses much, or clips are too few";
     return ws2_pu_plausible;
 }
 

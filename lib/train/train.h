@@ -387,8 +387,8 @@ double ws2_scores_quantile(const struct ws2_scores *scores, enum ws2_class camer
  * or the prior is too large.
  */
 #define WS2_PU_CLEAN 0.1
-#define WS2_PU_MOST 1.3
-#define WS2_PU_LITTLE 0.3
+#define WS2_PU_MOST 1.5
+#define WS2_PU_LITTLE 0.5
 struct ws2_pu_figures {
     double before, after; /* shares */
     double recall, false_positives, iou;

@@ -830,7 +830,7 @@ static void test_verdicts(void **state)
         "smaller --reach or more --rounds",
                       confused[] =
                           "wanted items after the sorter are marked as well: try more epochs or more clips",
-                      little[] = "little is found: try more epochs or more clips";
+                      little[] = "little is found: the sorter misses much, or clips are too few";
     static const struct {
         double recall, most, false_positives;
         const char *text;

@@ -834,8 +834,8 @@ static void test_verdicts(void **state)
     static const struct {
         double recall, most, false_positives;
         const char *text;
-    } figures[] = {{0.9, 1.3, 0.1, "plausible"}, {0.3, 1, 0, "plausible"}, {0.2999, 1, 0, little},
-                   {0.9, 1.3001, 0, apart},      {0.1, 1.4, 0.5, apart},   {1, 0.5, 0.1001, confused},
+    } figures[] = {{0.9, 1.5, 0.1, "plausible"}, {0.5, 1, 0, "plausible"}, {0.4999, 1, 0, little},
+                   {0.9, 1.5001, 0, apart},      {0.1, 1.6, 0.5, apart},   {1, 0.5, 0.1001, confused},
                    {0.1, 0.5, 0.3, confused}};
     for (size_t i = 0; i < sizeof figures / sizeof *figures; i++) {
         const struct ws2_pu_figures f = {.recall = figures[i].recall,

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Dense learning. Images per second of ws2-seg-train, as the log reports them for the second epoch (see bench_train.sh): of
-# round 0, positive-unlabelled, and of round 1, balanced with a teacher; both with the frames' own loss. Frames per second of
+# Dense learning. Images per second of ws2-seg-train, as the log reports them for the second epoch (see bench_train.sh): as it is
+# when nothing is asked for (plain), and of round 0, positive-unlabelled, and round 1, balanced with a teacher, both with the
+# frames' own loss. Frames per second of
 # ws2-seg from stream to stream at 512x512, as in bench_cam.sh; the camera gives 12. Settings as for peer_dense.py.
 set -eu -o pipefail
 . "$(dirname "$0")/belt.sh"
@@ -11,19 +12,19 @@ learn() { # options...
     ws2-seg-train -q --prior 0.6 --backbone "$BACKBONE" --device cpu -j "$THREADS" "$@"
 }
 
+time_learning() { # name, reach, precision, output, options...
+    learn --resume --reach "$2" --precision "$3" --size "$SIZE" --batch "$BATCH" --epochs 2 --log "$folder/log" -o "$folder/$4" "${@:5}" \
+        --validation "$folder/before.val" --validation "$folder/after.val" "$folder/before.ws2" "$folder/after.ws2"
+    print "dense $1, reach $2 $3" "$(awk -F '\t' 'NR == 1 { for (i = 1; i <= NF; i++)
+        if ($i == "images_per_second") c = i } END { print $c }' "$folder/log")" images/s
+}
+
 # Round 1 reads the network of round 0, whose name is the last one's with its number.
 rounds() { # reach, precision
-    local round output
-    for round in 0 1; do
-        output=$folder/dense.safetensors
-        [ $round = 0 ] && output=$folder/dense.0.safetensors
-        learn --resume --rounds $round --reach "$1" --precision "$2" --size "$SIZE" --batch "$BATCH" --epochs 2 \
-            --log "$folder/log" -o "$output" --validation "$folder/before.val" --validation "$folder/after.val" \
-            "$folder/before.ws2" "$folder/after.ws2"
-        print "dense round $round, reach $1 $2" "$(awk -F '\t' 'NR == 1 { for (i = 1; i <= NF; i++)
-            if ($i == "images_per_second") c = i } END { print $c }' "$folder/log")" images/s
-    done
-    rm "$folder"/dense.*
+    time_learning plain "$@" plain.safetensors
+    time_learning "round 0" "$@" dense.0.safetensors --form absolute --frames 1
+    time_learning "round 1" "$@" dense.safetensors --form absolute --frames 1 --rounds 1
+    rm "$folder"/{plain,dense}.*
 }
 
 rate() { # reach, precision
@@ -48,7 +49,7 @@ few=$((2 * THREADS))
 SIZE=$PICTURE belt $((FRAMES + few))
 for role in before after; do ws2-pick --frames 0:$few -o "$folder/$role.few" "$folder/$role.ws2"; done
 for reach in $REACHES; do
-    learn --rounds 0 --reach "$reach" --size "$PICTURE" --batch 2 --epochs 1 -o "$folder/seg.$reach" \
+    learn --reach "$reach" --size "$PICTURE" --batch 2 --epochs 1 -o "$folder/seg.$reach" \
         --validation "$folder/before.few" --validation "$folder/after.few" "$folder/before.few" "$folder/after.few"
     for precision in $precisions; do
         print "ws2-seg ${PICTURE}x$PICTURE, reach $reach $precision (camera: 12)" "$(rate "$reach" "$precision")" images/s

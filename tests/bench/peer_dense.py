@@ -107,6 +107,11 @@ def frame_loss(z, keep, label):
     return torch.stack(losses).mean()
 
 
+def plain_loss(net, teacher, x, keep, label):
+    z = net(x)
+    return F.softplus(-z[keep == 1 + BEFORE]).mean() + F.softplus(z[keep == 1 + AFTER]).mean()
+
+
 def mixture_loss(net, teacher, x, keep, label):
     z = net(x)
     before, after = z[keep == 1 + BEFORE], z[keep == 1 + AFTER]
@@ -126,7 +131,7 @@ def round_loss(net, teacher, x, keep, label):
     return loss + frame_loss(z, keep, label)
 
 
-def learn(number, reach, precision):
+def learn(name, loss_of, reach, precision):
     net, teacher = network(reach).train(), network(reach).eval()
     optimiser = torch.optim.AdamW(net.parameters(), 1e-3, weight_decay=1e-3)
     loader = torch.utils.data.DataLoader(Frames((STEPS + 3) * BATCH), BATCH, num_workers=1, drop_last=True)
@@ -135,13 +140,13 @@ def learn(number, reach, precision):
         if i == 3:
             began = time.perf_counter()
         with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
-            loss = (round_loss if number else mixture_loss)(net, teacher, x.to(memory_format=LAYOUT), keep, label)
+            loss = loss_of(net, teacher, x.to(memory_format=LAYOUT), keep, label)
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
         loss.item()
     rate = STEPS * BATCH / (time.perf_counter() - began)
-    print(f"dense round {number}, reach {reach} {precision}\t{rate:.3f}\timages/s")
+    print(f"dense {name}, reach {reach} {precision}\t{rate:.3f}\timages/s")
 
 
 def mark(reach, precision):
@@ -170,8 +175,8 @@ torch.manual_seed(0)
 torch.set_num_threads(THREADS)
 for reach in map(int, REACHES):
     for precision in precisions():
-        learn(0, reach, precision)
-        learn(1, reach, precision)
+        for name, loss_of in (("plain", plain_loss), ("round 0", mixture_loss), ("round 1", round_loss)):
+            learn(name, loss_of, reach, precision)
 for reach in map(int, REACHES):
     for precision in precisions():
         mark(reach, precision)

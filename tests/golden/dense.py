@@ -1,8 +1,8 @@
 """Learning of pixels in PyTorch: writes dense.safetensors. All in float64; NAME.f32 is what float32 is off by.
 
     pu.LOGITS.PRIOR.FORM [4]  total, before, wanted and negative of the positive-unlabelled loss of [4,1,9,11] logits; LOGITS
-                              plain; near, negative a little below 0; over, far below it. FORM absolute, or kiryo with
-                              beta 0.1 and gamma 0.5
+                              plain; near, negative a little below 0; over, far below it. FORM absolute, kiryo with beta
+                              0.1 and gamma 0.5, or plain, whatever the prior
     gradient.LOGITS.PRIOR.FORM   of the total, every value
     balanced, balanced.gradient  cross-entropy of pixels with weights, of the plain logits
     frames.LOGITS.SHARE, .gradient   the frames' own loss, with items of the other camera laid beside
@@ -55,6 +55,8 @@ def positive_unlabelled(z, prior, form):
     total = prior * wanted + negative.abs()
     if form == "kiryo":
         total = -GAMMA * negative if negative < -BETA else prior * wanted + negative
+    if form == "plain":
+        total = wanted + before
     return torch.stack([total, before, wanted, negative])
 
 
@@ -90,7 +92,7 @@ def losses():
     out = {}
     for kind in SHIFTS:
         for prior in (0.0, 0.6):
-            for form in ("absolute", "kiryo"):
+            for form in ("absolute", "kiryo", "plain"):
                 z = logits(kind)
                 terms = positive_unlabelled(z, prior, form)
                 terms[0].backward()

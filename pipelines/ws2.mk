@@ -11,7 +11,7 @@
 #             parts: temporal (without the puzzle), plain (without both); pu: ours, not of the papers, which learns what single
 #             pixels are (ws2-seg-train), and whose masks take the places of those from maps
 #   PU        options of ws2-seg-train for pu
-#   FLAT      yes: pu sees frames evened by the belts of both cameras; empty: it does not
+#   FLAT      yes: pu sees both cameras in the same light, evened by their belts; empty: it does not
 #   SIZE      side of the network's input, 512
 #   BACKBONE  resnet18 resnet34 resnet50 resnet101
 #   STRIDE    32 or 16
@@ -63,7 +63,7 @@ FILL ?= black
 CLASSES ?= 3
 RECIPE ?= ws2
 PU ?=
-FLAT ?=
+FLAT ?= yes
 FLOW ?= belt
 INIT ?= none
 EPOCHS ?= $(if $(filter none,$(INIT)),75,25)

@@ -324,7 +324,7 @@ const char *ws2_pu_verdict(const struct ws2_pu_figures *figures)
 {
     if (figures->most > WS2_PU_MOST)
         return "recall far above 1 cannot be: the network tells the cameras apart; "
-               "try --flat-field, a smaller --reach or more --rounds";
+               "try --flat-field, a smaller --reach or more clips";
     if (figures->false_positives > WS2_PU_CLEAN)
         return "wanted items after the sorter are marked as well: try more epochs or more clips";
     if (figures->recall < WS2_PU_LITTLE)

@@ -857,7 +857,7 @@ static void test_verdicts(void **state)
     (void)state;
     static const char apart[] =
         "recall far above 1 cannot be: the network tells the cameras apart; try --flat-field, a "
-        "smaller --reach or more --rounds",
+        "smaller --reach or more clips",
                       confused[] =
                           "wanted items after the sorter are marked as well: try more epochs or more clips",
                       little[] = "little is found: the sorter misses much, or clips are too few";

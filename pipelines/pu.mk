@@ -10,12 +10,12 @@
 #   METHODS   rows of OUT/methods.tsv, methods of ws2.mk
 #   ABLATION  rows of OUT/ablation.tsv:
 #               taken     before the sorter all is taken for unwanted, after it for wanted, and nothing of what follows
-#               beside    the same with items of the other camera laid beside: what BELT_PU has, and what the next ones change
+#               beside    the same with items of the other camera laid beside: what ws2-seg-train does when nothing is asked for,
+#                         and what the next ones change
 #               frames    with the frames' own loss;  round1 round2   with rounds of self-training
 #               reach8 reach16   with a larger reach;  flat   with evened frames, which the others do not have, and ws2.mk has
 #               mixture   positive-unlabelled as Kiryo et al. have it for pictures, and nothing else
-#               mixture-beside mixture-frames mixture-round1 mixture-round2 mixture-round3   and in turn with all of that: mixture-round1
-#                         is what ws2-seg-train does when nothing is asked for
+#               mixture-beside mixture-frames mixture-round1 mixture-round2 mixture-round3   and in turn with all of that
 #               mixture-whole   mixture-round1 where one network judges the frames that it has learnt
 #               labels    the same network learning from the truth: a bound, not a result
 #             and of what is made of the probabilities of beside afterwards:

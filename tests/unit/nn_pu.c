@@ -722,9 +722,11 @@ static void check_mixture(double prior, enum ws2_pu_form form)
     const struct ws2_scores scores = score_mixture(m, model);
     const struct truth chosen = compare_truth(m, model, &scores, prior, ws2_pu_threshold(&scores, prior));
     double best = 0;
-    for (int bin = 1; bin < WS2_SCORE_BINS; bin += 10)
-        if (ws2_pu_judge(&scores, prior, bin / 1000.0).false_positives <= WS2_PU_CLEAN)
-            best = fmax(best, look(m, model, bin / 1000.0).iou);
+    for (int bin = 1; bin < WS2_SCORE_BINS; bin += 10) {
+        const double threshold = bin / (double)WS2_SCORE_BINS;
+        if (ws2_pu_judge(&scores, prior, threshold).false_positives <= WS2_PU_CLEAN)
+            best = fmax(best, look(m, model, threshold).iou);
+    }
     assert_true(best > 0.1 && chosen.iou >= best - 0.02);
     if (form != WS2_PU_PLAIN)
         compare_truth(m, model, &scores, prior, 0.5);

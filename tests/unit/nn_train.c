@@ -290,7 +290,7 @@ static void memory_stays_flat(void **state)
 {
     (void)state;
 #ifdef __SANITIZE_ADDRESS__
-    print_message("the sanitizer keeps freed memory\n");
+    print_message("the sanitizer keeps freed memory, so that what a process holds says nothing\n");
     skip();
 #endif
     struct ws2_error error = {0};

@@ -257,7 +257,8 @@ static void published_pairs(void **state)
     const char *root = getenv("WS2_TESTDATA");
     if (!root) {
         print_message(
-            "the published pairs are not in the repository: WS2_TESTDATA names no folder with them\n");
+            "published pairs have licences of their own and are not in the repository; WS2_TESTDATA names "
+            "no folder with them (README, Build)\n");
         skip();
     }
     for (size_t i = 0; i < 2 * sizeof pair / sizeof *pair; i++) {

@@ -390,7 +390,9 @@ static const char *testdata(const char *name)
     static char path[512];
     const char *root = getenv("WS2_TESTDATA");
     if (!root) {
-        print_message("files of others are not in the repository: WS2_TESTDATA names no folder with them\n");
+        print_message(
+            "published flow has licences of its own and is not in the repository; WS2_TESTDATA names no "
+            "folder with it (README, Build)\n");
         skip();
     }
     snprintf(path, sizeof path, "%s/flow/%s", root, name);
